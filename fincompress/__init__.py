@@ -1,0 +1,1 @@
+"""FinCompress: make a fine-tuned transformer text classifier small and fast enough for a CPU."""

@@ -1,0 +1,138 @@
+"""Distillation: the soft-label loss, the teacher's targets, and the student's construction."""
+
+import copy
+import re
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch.nn import functional
+from tqdm import tqdm
+from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+
+from fincompress.checkpoints import load_model, load_tokenizer
+from fincompress.errors import InputError
+from fincompress.params import StudentParams
+from fincompress.training import Objective
+
+_LAYER = re.compile(r"(?<=\.layer\.)\d+(?=\.)")
+_SHAPE = {
+    "hidden_size": "hidden_size",
+    "attention_heads": "num_attention_heads",
+    "intermediate_size": "intermediate_size",
+}
+
+
+def hinton_loss(
+    student_logits: torch.Tensor, teacher_logits: torch.Tensor, labels: torch.Tensor, temperature: float, alpha: float
+) -> torch.Tensor:
+    """`alpha · T² · KL(teacher ‖ student) + (1 - alpha) · CE` (Hinton et al. 2015, arXiv:1503.02531).
+
+    T² keeps the soft labels' gradient of the same size whatever the temperature.
+
+    Args:
+        student_logits, teacher_logits: [batch, labels].
+        labels: [batch] of ids.
+
+    Returns:
+        The mean over the batch.
+    """
+    soft = functional.kl_div(
+        functional.log_softmax(student_logits / temperature, dim=-1),
+        functional.log_softmax(teacher_logits / temperature, dim=-1),
+        reduction="batchmean",
+        log_target=True,
+    )
+    return alpha * temperature**2 * soft + (1 - alpha) * functional.cross_entropy(student_logits, labels)
+
+
+def soft_label_objective(temperature: float, alpha: float) -> Objective:
+    """The training objective of `kd`, for batches with a `teacher_logits` column."""
+
+    def objective(model, batch):
+        inputs = {name: tensor for name, tensor in batch.items() if name not in ("labels", "teacher_logits")}
+        outputs = model(**inputs)
+        return hinton_loss(outputs.logits, batch["teacher_logits"], batch["labels"], temperature, alpha), outputs
+
+    return objective
+
+
+@torch.inference_mode()
+def add_teacher_logits(
+    dataset: Dataset, teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int = 64
+) -> Dataset:
+    """Run the teacher once over `dataset` and add its logits as the column `teacher_logits` ([rows, labels])."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    teacher.eval().to(device)
+    logits = np.empty((len(dataset), teacher.config.num_labels), dtype=np.float32)
+    inputs = dataset.select_columns([name for name in tokenizer.model_input_names if name in dataset.column_names])
+    by_length = np.argsort(dataset["length"], kind="stable")  # batches of like length waste no padding
+    for start in tqdm(range(0, len(by_length), batch_size), desc="teacher's soft labels", disable=None):
+        rows = by_length[start : start + batch_size]
+        batch = tokenizer.pad(inputs[rows], return_tensors="pt").to(device)
+        logits[rows] = teacher(**batch).logits.float().cpu().numpy()
+    return dataset.add_column("teacher_logits", logits.tolist())
+
+
+def evenly_spaced(count: int, total: int) -> list[int]:
+    """`count` of `total` layers from the first to the last; a single one is the last. 3 of 6: [0, 2, 5]."""
+    return [total - 1] if count == 1 else [round(i * (total - 1) / (count - 1)) for i in range(count)]
+
+
+def build_student(teacher_checkpoint: str, params: StudentParams) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A student with the teacher's labels and tokenizer and the shape of `params`, started as `params.init` says.
+
+    `teacher` copies the teacher's embeddings, evenly spaced layers and head (as DistilBERT, Sanh et al. 2019,
+    arXiv:1910.01108); a checkpoint gives its embeddings and layers under a fresh head; `random` copies nothing.
+
+    Raises:
+        InputError: the layers to copy do not exist or do not fit, naming the key of params.yaml.
+    """
+    teacher = load_model(teacher_checkpoint)
+    tokenizer = load_tokenizer(teacher_checkpoint)
+    config = copy.deepcopy(teacher.config)
+    config.num_hidden_layers = params.layers
+    for key, attribute in _SHAPE.items():
+        setattr(config, attribute, getattr(params, key))
+    student = AutoModelForSequenceClassification.from_config(config).eval()
+    if params.init == "random":
+        return student, tokenizer
+    if params.init == "teacher":
+        source = teacher
+    else:
+        source = load_model(params.init)
+        if load_tokenizer(params.init).get_vocab() != tokenizer.get_vocab():
+            raise InputError(f"params.yaml: student.init: `{params.init}` has another vocabulary than the teacher")
+    _check_fit(source.config, params, student.config.model_type)
+    copy_layers(source, student, head=source is teacher)
+    return student, tokenizer
+
+
+def _check_fit(source, params: StudentParams, model_type: str) -> None:
+    if source.model_type != model_type:
+        raise InputError(
+            f"params.yaml: student.init: `{params.init}` is a {source.model_type}, the teacher a {model_type}"
+        )
+    for key, attribute in _SHAPE.items():
+        theirs, ours = getattr(source, attribute), getattr(params, key)
+        if theirs != ours:
+            raise InputError(
+                f"params.yaml: student.{key}: {ours} does not fit `student.init: {params.init}`, which has {theirs}; "
+                "set it to that, or take `init: random` or a checkpoint of this width"
+            )
+    if params.layers > source.num_hidden_layers:
+        raise InputError(
+            f"params.yaml: student.layers: {params.layers} is more than the {source.num_hidden_layers} "
+            f"of `student.init: {params.init}`"
+        )
+
+
+@torch.no_grad()
+def copy_layers(source: PreTrainedModel, student: PreTrainedModel, head: bool) -> None:
+    """Copy embeddings and evenly spaced encoder layers (and the classification head) into `student`."""
+    layers = evenly_spaced(student.config.num_hidden_layers, source.config.num_hidden_layers)
+    weights = source.state_dict()
+    backbone = f"{student.base_model_prefix}."
+    for name, tensor in student.state_dict().items():
+        if name.startswith(backbone) or head:
+            tensor.copy_(weights[_LAYER.sub(lambda match: str(layers[int(match.group())]), name)])

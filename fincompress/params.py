@@ -1,0 +1,182 @@
+"""Typed schema of params.yaml, and its one loader.
+
+The file is read as YAML 1.2 (ruamel.yaml, as DVC does), so that the `2e-05` which `dvc exp run -S` writes
+is a number. Types are strict: a quoted number, an unknown key or a value out of range is an error.
+"""
+
+import difflib
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from fincompress.errors import InputError
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, Field(min_length=1)]
+
+
+class Section(BaseModel):
+    """A mapping in params.yaml: no unknown keys, no coerced types, no changes after loading."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class FilesParams(Section):
+    """Where `prepare.source: files` finds its rows."""
+
+    path: Name
+    text_column: Name
+    label_column: Name
+    source_column: Name | None
+    phenomenon_column: Name | None
+    labels: Annotated[list[Name], Field(min_length=2)]
+
+    @model_validator(mode="after")
+    def _labels_are_distinct(self):
+        if len({label.casefold() for label in self.labels}) < len(self.labels):
+            raise ValueError("labels must differ from one another, whatever their case")
+        return self
+
+
+class SplitParams(Section):
+    """Shares of the rows held out."""
+
+    val: Annotated[float, Field(gt=0, lt=1)]
+    test: Annotated[float, Field(gt=0, lt=1)]
+
+    @model_validator(mode="after")
+    def _training_rows_remain(self):
+        if self.val + self.test >= 1:
+            raise ValueError("val + test must be below 1, or no training rows remain")
+        return self
+
+
+class PrepareParams(Section):
+    """The `prepare` stage."""
+
+    source: Literal["embedded", "files"]
+    files: FilesParams
+    split: SplitParams
+    max_rows: Annotated[int, Field(ge=1)] | None
+
+
+class TrainingParams(Section):
+    """What every training stage has."""
+
+    epochs: Annotated[int, Field(ge=0)]
+    patience: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=1)]
+    learning_rate: Annotated[float, Field(gt=0, le=1)]
+    weight_decay: Fraction
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)]
+
+
+class TeacherParams(TrainingParams):
+    """The `teacher` stage."""
+
+    checkpoint: Name
+    max_length: Annotated[int, Field(ge=8)]
+
+
+class StudentParams(Section):
+    """The shape and the start of the distilled student."""
+
+    layers: Annotated[int, Field(ge=1)]
+    hidden_size: Annotated[int, Field(ge=1)]
+    attention_heads: Annotated[int, Field(ge=1)]
+    intermediate_size: Annotated[int, Field(ge=1)]
+    init: Name
+
+    @model_validator(mode="after")
+    def _heads_divide_the_width(self):
+        if self.hidden_size % self.attention_heads:
+            raise ValueError(f"attention_heads ({self.attention_heads}) must divide hidden_size ({self.hidden_size})")
+        return self
+
+
+class KdParams(TrainingParams):
+    """The `kd` stage (Hinton et al. 2015)."""
+
+    temperature: Annotated[float, Field(gt=0, le=100)]
+    alpha: Fraction
+
+
+class BenchmarkParams(Section):
+    """The `benchmark` stage."""
+
+    runs: Annotated[int, Field(ge=1)]
+    warmups: Annotated[int, Field(ge=0)]
+    rounds: Annotated[int, Field(ge=1)]
+    threads: Annotated[int, Field(ge=1)]
+    padded_length: Annotated[int, Field(ge=8)]
+    batch_size: Annotated[int, Field(ge=1)]
+    load_threshold: Annotated[float, Field(gt=0, le=1)]
+    max_repeats: Annotated[int, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _every_round_has_a_run(self):
+        if self.runs < self.rounds:
+            raise ValueError(f"runs ({self.runs}) must be at least rounds ({self.rounds})")
+        return self
+
+
+class PlotsParams(Section):
+    """The `plots` stage."""
+
+    dpi: Annotated[int, Field(ge=50, le=600)]
+    latency: Literal["real", "padded"]
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    prepare: PrepareParams
+    teacher: TeacherParams
+    student: StudentParams
+    kd: KdParams
+    benchmark: BenchmarkParams
+    plots: PlotsParams
+
+
+def load_params(*sections: str, path: Path = Path("params.yaml")) -> SimpleNamespace:
+    """Check the whole of params.yaml and return the named top-level sections, and only those.
+
+    A stage thus cannot read a key that its entry in dvc.yaml does not declare.
+
+    Raises:
+        InputError: one message with every offending key, its value and what was expected.
+    """
+    try:
+        content = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: not found; run from the folder that holds params.yaml") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected sections such as `kd:`, found {type(content).__name__}")
+    try:
+        params = Params.model_validate(content)
+    except ValidationError as error:
+        problems = "; ".join(_describe(problem) for problem in error.errors())
+        raise InputError(f"{path}: {problems}") from None
+    return SimpleNamespace(**{section: getattr(params, section) for section in sections})
+
+
+def _describe(problem: dict) -> str:
+    """Word one pydantic problem as `key: what is wrong (got value)`."""
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        model = Params
+        for part in problem["loc"][:-1]:
+            model = model.model_fields[part].annotation
+        near = difflib.get_close_matches(str(problem["loc"][-1]), model.model_fields, n=1)
+        return f"{key}: unknown key" + (f"; did you mean `{near[0]}`?" if near else "")
+    if problem["type"] == "missing":
+        return f"{key}: missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{key}: {message}" + ("" if problem["type"] == "value_error" else f" (got {problem['input']!r})")
