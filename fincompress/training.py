@@ -15,6 +15,7 @@ from transformers import (
     EarlyStoppingCallback,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    PrinterCallback,
     Trainer,
     TrainerCallback,
     TrainingArguments,
@@ -26,7 +27,12 @@ from fincompress.files import atomic_folder, read_json
 from fincompress.params import TrainingParams
 
 SCRATCH = Path(".scratch")
-CURVES = {"loss": "train/loss", "eval_loss": "val/loss", "eval_macro_f1": "val/macro_f1", "eval_accuracy": "val/accuracy"}
+CURVES = {
+    "loss": "train/loss",
+    "eval_loss": "val/loss",
+    "eval_macro_f1": "val/macro_f1",
+    "eval_accuracy": "val/accuracy",
+}
 
 Objective = Callable[[PreTrainedModel, dict[str, torch.Tensor]], tuple[torch.Tensor, object]]
 """Maps (model, batch) to (loss, the model's outputs). The batch holds `labels` and any extra columns."""
@@ -68,6 +74,7 @@ def train(
         callbacks=[EarlyStoppingCallback(params.patience), _Curves(scratch / "curves", params.epochs)],
     )
     trainer.objective = objective
+    trainer.remove_callback(PrinterCallback)  # `_Curves` prints a line an epoch
     if params.epochs == 0:
         summary = {"val_macro_f1": trainer.evaluate()["eval_macro_f1"], "best_epoch": 0, "epochs": 0}
         (scratch / "curves").mkdir(parents=True, exist_ok=True)

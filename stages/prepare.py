@@ -21,7 +21,9 @@ def main(out: Path = Path("data"), summary: Path = Path("metrics/about/data.json
     write_json(out / "labels.json", {"labels": labels})
     write_json(summary, summarise(splits, dropped))
     counts = ", ".join(f"{len(rows)} {name}" for name, rows in splits.items())
-    print(f"prepare: {counts}; dropped {dropped['duplicates']} duplicates and {dropped['conflicting']} conflicting rows")
+    print(
+        f"prepare: {counts}; dropped {dropped['duplicates']} duplicates and {dropped['conflicting']} conflicting rows"
+    )
 
 
 if __name__ == "__main__":

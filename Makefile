@@ -1,0 +1,44 @@
+# `make repro` rebuilds everything that is outdated; `make test` runs the tests. Both build the environment first.
+PYTHON ?= python3
+VENV ?= .venv
+READY := $(VENV)/.ready
+export PATH := $(abspath $(VENV))/bin:$(PATH)
+
+.PHONY: env repro test results plots lint clean
+
+repro: $(READY)  ## run the outdated stages
+	dvc repro
+	python -m fincompress.results
+
+test: $(READY)  ## run the tests
+	python -m pytest
+
+env: $(READY)  ## build the environment only
+
+results: $(READY)  ## write the results table of metrics/ into README.md
+	python -m fincompress.results --write README.md
+
+plots: $(READY)  ## one page with all plots, dvc_plots/index.html
+	dvc plots show
+
+lint: $(READY)
+	ruff check .
+	ruff format --check .
+
+clean:
+	rm -rf $(VENV) .scratch dvc_plots
+
+# On Linux the plain torch wheel brings gigabytes of CUDA. Without an NVIDIA GPU ask for the CPU build by its full
+# version first, and take the plain one only where the package index has no other.
+$(READY): requirements.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "FinCompress needs Python 3.11 or newer; set PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+	torch=$$(sed -n 's/^torch==//p' requirements.txt); \
+	if [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null; then \
+		pip install --quiet "torch==$$torch+cpu" || pip install --quiet "torch==$$torch"; \
+	else \
+		pip install --quiet "torch==$$torch"; \
+	fi
+	pip install --quiet -r requirements.txt
+	python -m fincompress.plots_page
+	touch $@

@@ -1,0 +1,191 @@
+"""The latency protocol: interleaved rounds over live workers, with other load on the machine watched.
+
+Variants measured one after another can be ranked wrongly by a drift of the machine. Here every variant lives in a
+process of its own with the same number of threads; in each round all take a turn, in shuffled order, while the
+parent blocks on a pipe. A turn during which others used the machine is repeated, and flagged if that does not help.
+"""
+
+import importlib.metadata
+import os
+import platform
+import random
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from multiprocessing import Pipe
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import psutil
+from tqdm import tqdm
+
+from fincompress.params import BenchmarkParams
+
+SETTLE_SECONDS = 0.3  # runtimes' threads spin for up to 0.2 s after their last work
+PROTOCOLS = ("real", "padded")
+LIBRARIES = ("torch", "transformers", "tokenizers", "onnxruntime", "scikit-learn", "numpy")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A model as it would be shipped."""
+
+    name: str  # of its file under metrics/
+    network: str  # the trained network it holds
+    runtime: str  # as `runtime.open_classifier` knows it
+    folder: Path
+
+
+class Worker:
+    """A variant's process and the pipe to it."""
+
+    def __init__(self, variant: Variant, threads: int):
+        self.variant = variant
+        self._connection, theirs = Pipe()
+        count = str(threads)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "fincompress.worker", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            env={**os.environ, "OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": count},
+        )
+        theirs.close()
+        self._connection.send((str(variant.folder), variant.runtime, threads))
+        self._receive()
+
+    def ask(self, name: str, *arguments):
+        """Send a request of `worker._answer` and block until its answer is there."""
+        self._connection.send((name, arguments))
+        return self._receive()
+
+    def close(self) -> None:
+        """End the process."""
+        self._connection.close()
+        try:
+            self.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+
+    def _receive(self):
+        try:
+            status, answer = self._connection.recv()
+        except EOFError:
+            raise RuntimeError(f"the worker of {self.variant.name} died (exit {self.process.wait()})") from None
+        if status == "error":
+            raise RuntimeError(f"the worker of {self.variant.name} failed:\n{answer}")
+        return answer
+
+
+@dataclass
+class Measurements:
+    """What a benchmark run saw of all variants."""
+
+    samples: pd.DataFrame  # variant, protocol, round, ms, encode_ms, disturbed: one row a timed sentence
+    throughput: pd.DataFrame  # variant, round, per_s, disturbed
+    logits: dict[str, dict[str, np.ndarray]]  # variant -> split -> [rows, labels]
+    labels: dict[str, list[str]]  # variant -> label names in the order of its logits
+    peak_rss_mb: dict[str, float]
+
+
+def measure(variants: list[Variant], texts: dict[str, list[str]], params: BenchmarkParams, seed: int) -> Measurements:
+    """Run every variant over `texts` (split -> texts; latency on `test`) and time it.
+
+    Latency is that of one sentence at a time, as it comes (`real`) and padded to `params.padded_length` (`padded`),
+    `params.runs` times each after `params.warmups` untimed runs; every variant sees the same sentences.
+    """
+    workers: list[Worker] = []
+    try:
+        for variant in tqdm(variants, desc="load and score", disable=None):
+            workers.append(Worker(variant, params.threads))
+        logits = {w.variant.name: {name: w.ask("logits", rows) for name, rows in texts.items()} for w in workers}
+        labels = {w.variant.name: w.ask("labels") for w in workers}
+        samples, throughput = _rounds(workers, texts["test"], params, seed)
+        peaks = {w.variant.name: w.ask("peak_rss_mb") for w in workers}
+    finally:
+        for worker in workers:
+            worker.close()
+    return Measurements(pd.concat(samples, ignore_index=True), pd.DataFrame(throughput), logits, labels, peaks)
+
+
+def _rounds(workers: list[Worker], texts: list[str], params: BenchmarkParams, seed: int):
+    """Warm up, then let all workers take turns, round after round."""
+    rng = random.Random(seed)
+    runs = [rng.choice(texts) for _ in range(params.runs)]
+    warmups = [rng.choice(texts) for _ in range(params.warmups)]
+    for worker in tqdm(workers, desc="warm up", disable=None):
+        for pad_to in (None, params.padded_length):
+            worker.ask("single", warmups, pad_to)
+    samples, throughput = [], []
+    for number in tqdm(range(params.rounds), desc="rounds", disable=None):
+        part = runs[number * params.runs // params.rounds : (number + 1) * params.runs // params.rounds]
+        again = warmups[: len(warmups) // params.rounds]
+        for worker in rng.sample(workers, len(workers)):
+            table, per_s, disturbed = _undisturbed_turn(worker, part, again, params)
+            samples.append(table.assign(variant=worker.variant.name, round=number, disturbed=disturbed))
+            throughput.append({"variant": worker.variant.name, "round": number, "per_s": per_s, "disturbed": disturbed})
+    return samples, throughput
+
+
+def _undisturbed_turn(worker: Worker, texts: list[str], warmups: list[str], params: BenchmarkParams):
+    """A worker's turn, repeated up to `max_repeats` times while other load disturbs it."""
+    for _ in range(params.max_repeats + 1):
+        time.sleep(SETTLE_SECONDS)
+        load = OtherLoad(worker.process.pid)
+        table, per_s = _turn(worker, texts, warmups, params)
+        disturbed = load.share() > params.load_threshold
+        if not disturbed:
+            break
+    return table, per_s, disturbed
+
+
+def _turn(worker: Worker, texts: list[str], warmups: list[str], params: BenchmarkParams):
+    tables = []
+    for protocol, pad_to in zip(PROTOCOLS, (None, params.padded_length), strict=True):
+        worker.ask("single", warmups, pad_to)
+        encode_ms, forward_ms = worker.ask("single", texts, pad_to)
+        tables.append(pd.DataFrame({"protocol": protocol, "ms": forward_ms, "encode_ms": encode_ms}))
+    return pd.concat(tables), worker.ask("batches", texts, params.batch_size)
+
+
+class OtherLoad:
+    """How much of the machine others use between its making and `share`: neither this process nor the worker."""
+
+    def __init__(self, pid: int):
+        self._ours = [psutil.Process(pid), psutil.Process()]
+        self._start = self._now()
+
+    def share(self) -> float:
+        """Mean share of all cores, 0 to 1."""
+        wall, busy, ours = (now - then for now, then in zip(self._now(), self._start, strict=True))
+        return max(0.0, busy - ours) / (wall * psutil.cpu_count())
+
+    def _now(self) -> tuple[float, float, float]:
+        system = psutil.cpu_times()
+        idle = system.idle + getattr(system, "iowait", 0.0)
+        guest = getattr(system, "guest", 0.0) + getattr(system, "guest_nice", 0.0)  # already in user and nice
+        ours = sum(times.user + times.system for times in (process.cpu_times() for process in self._ours))
+        return time.perf_counter(), sum(system) - idle - guest, ours
+
+
+def environment(threads: int) -> dict:
+    """The machine and the versions that latencies were measured with."""
+    return {
+        "cpu": _cpu_name(),
+        "physical_cores": psutil.cpu_count(logical=False),
+        "logical_cores": psutil.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "threads": threads,
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
+    }
+
+
+def _cpu_name() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,96 @@
+"""What `metrics/<variant>.json` says: one flat record a variant, the same keys in each."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from safetensors import safe_open
+
+from fincompress.benchmark import Measurements, Variant
+from fincompress.evaluation import breakdown, scores
+from fincompress.files import folder_bytes
+
+REFERENCE = "teacher"
+PERCENTILES = (50, 95, 99)
+
+
+def count_parameters(checkpoint: Path) -> int:
+    """Numbers stored in `checkpoint/model.safetensors`; tied weights count once, removed ones not at all."""
+    with safe_open(checkpoint / "model.safetensors", framework="numpy") as tensors:
+        return sum(int(np.prod(tensors.get_slice(name).get_shape())) for name in tensors.keys())  # noqa: SIM118, no mapping
+
+
+def predictions(measured: Measurements, split: str) -> dict[str, np.ndarray]:
+    """Each variant's predicted label names, [rows]."""
+    return {
+        name: np.array(measured.labels[name])[logits[split].argmax(axis=1)] for name, logits in measured.logits.items()
+    }
+
+
+def variant_metrics(
+    variants: list[Variant], measured: Measurements, splits: dict[str, pd.DataFrame], parameters: dict[str, int]
+) -> dict[str, dict]:
+    """Quality, size and speed of every variant.
+
+    `speedup` is the teacher's padded median latency over the variant's. It has two causes, told apart:
+    `compression_gain` compares with the teacher in the same runtime, `runtime_gain` with the same network in
+    PyTorch; both are None where there is no such counterpart.
+
+    Args:
+        splits: the `val` and `test` rows that were scored.
+        parameters: network -> its parameters.
+    """
+    latency = _percentiles(measured.samples)
+    predicted = {split: predictions(measured, split) for split in splits}
+    counterpart = {(variant.network, variant.runtime): variant.name for variant in variants}
+
+    def ratio(name: str | None, own: str, protocol: str = "padded") -> float | None:
+        return None if name is None else round(latency[name, protocol]["p50"] / latency[own, protocol]["p50"], 3)
+
+    table = {}
+    for variant in variants:
+        name = variant.name
+        test = scores(splits["test"]["label"].to_numpy(), predicted["test"][name])
+        val = scores(splits["val"]["label"].to_numpy(), predicted["val"][name])
+        throughput = measured.throughput.query("variant == @name")["per_s"]
+        table[name] = {
+            "macro_f1": round(test["macro_f1"], 6),
+            "accuracy": round(test["accuracy"], 6),
+            "agreement": round(float((predicted["test"][name] == predicted["test"][REFERENCE]).mean()), 6),
+            "val_macro_f1": round(val["macro_f1"], 6),
+            "parameters": parameters[variant.network],
+            "size_mb": round(folder_bytes(variant.folder) / 1e6, 3),
+            "latency_ms": latency[name, "real"],
+            "latency_padded_ms": latency[name, "padded"],
+            "tokenise_ms": round(float(measured.samples.query("variant == @name")["encode_ms"].median()), 4),
+            "throughput_per_s": round(float(throughput.median()), 1),
+            "speedup": ratio(REFERENCE, name),
+            "speedup_real": ratio(REFERENCE, name, "real"),
+            "compression_gain": ratio(counterpart.get((REFERENCE, variant.runtime)), name),
+            "runtime_gain": ratio(counterpart.get((variant.network, "torch")), name),
+            "peak_rss_mb": round(measured.peak_rss_mb[name], 1),
+        }
+    return table
+
+
+def _percentiles(samples: pd.DataFrame) -> dict[tuple[str, str], dict[str, float]]:
+    """(variant, protocol) -> percentiles in ms, over all rounds pooled."""
+    return {
+        key: {f"p{q}": round(float(np.percentile(ms, q)), 4) for q in PERCENTILES}
+        for key, ms in samples.groupby(["variant", "protocol"])["ms"]
+    }
+
+
+def round_medians(samples: pd.DataFrame) -> pd.DataFrame:
+    """Median latency of every variant, protocol and round, and whether the round was disturbed.
+
+    The spread over rounds tells how far two variants can be told apart.
+    """
+    grouped = samples.groupby(["variant", "protocol", "round"])
+    return grouped.agg(p50_ms=("ms", "median"), disturbed=("disturbed", "any")).round(4).reset_index()
+
+
+def breakdown_table(measured: Measurements, test: pd.DataFrame) -> pd.DataFrame:
+    """`evaluation.breakdown` of every variant, with a leading `variant` column."""
+    tables = {name: breakdown(test, predicted) for name, predicted in predictions(measured, "test").items()}
+    return pd.concat(tables, names=["variant"]).reset_index(level=0).round(6)

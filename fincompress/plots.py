@@ -1,0 +1,235 @@
+"""Figures, drawn from metrics and tables on disk; no model is loaded here."""
+
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from sklearn.metrics import confusion_matrix
+
+from fincompress.results import pareto_front
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+MARKERS = {"torch": "o", "ONNX Runtime": "s", "bag of words": "D"}
+LATENCY_KEYS = {"real": "latency_ms", "padded": "latency_padded_ms"}
+STYLE = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "axes.axisbelow": True,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "figure.constrained_layout.use": True,
+    "font.size": 10,
+}
+
+
+def network_of(variant: str) -> str:
+    """The network a variant holds: `kd_ort_fp32` holds `kd`."""
+    return variant.split("_ort")[0]
+
+
+def runtime_of(variant: str) -> str:
+    """The runtime a variant runs on."""
+    if variant == "bag_of_words":
+        return "bag of words"
+    return "ONNX Runtime" if "_ort" in variant else "torch"
+
+
+def colours(variants: list[str]) -> dict[str, tuple]:
+    """One colour a network, so that its conversions are seen to belong together."""
+    networks = list(dict.fromkeys(map(network_of, variants)))
+    return {name: plt.get_cmap("tab10")(networks.index(network_of(name)) % 10) for name in variants}
+
+
+def f1_against_latency(records: dict[str, dict], protocol: str) -> Figure:
+    """Macro F1 over median latency, bubbles as large as the models on disk, the Pareto front drawn."""
+    key = LATENCY_KEYS[protocol]
+    front = pareto_front(records, key)
+    palette = colours(list(records))
+    figure, axes = plt.subplots(figsize=(9, 5.6))
+    points = {name: (record[key]["p50"], record["macro_f1"]) for name, record in records.items()}
+    axes.plot(*zip(*(points[name] for name in front), strict=True), color="0.55", linestyle="--", zorder=1)
+    for name, (x, y) in points.items():
+        size = 60 + 12 * records[name]["size_mb"]
+        axes.scatter(
+            x, y, s=size, color=palette[name], marker=MARKERS[runtime_of(name)], alpha=0.75, edgecolor="black", zorder=2
+        )
+    axes.set_xscale("log")
+    axes.margins(0.22, 0.25)
+    _plain_ticks(axes, "x")
+    lengths = "real sentence lengths" if protocol == "real" else "padded"
+    axes.set(
+        xlabel=f"median latency of one sentence, ms (log scale, {lengths})",
+        ylabel="test macro F1",
+        title="What each variant costs and keeps",
+    )
+    labels = {name: f"{name}\n{records[name]['size_mb']:.3g} MB" for name in records}
+    figure.canvas.draw()
+    _place_labels(axes, points, labels)
+    handles = [
+        plt.Line2D([], [], color="0.4", marker=marker, linestyle="", label=runtime)
+        for runtime, marker in MARKERS.items()
+        if any(runtime_of(name) == runtime for name in records)
+    ]
+    handles.append(plt.Line2D([], [], color="0.55", linestyle="--", label="Pareto front"))
+    axes.legend(handles=handles, loc="lower right", frameon=False, title="area: size on disk")
+    return figure
+
+
+def _plain_ticks(axes: Axes, which: str) -> None:
+    """Ticks of a log axis as plain numbers at 1, 2 and 5."""
+    axis = getattr(axes, f"{which}axis")
+    axis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(matplotlib.ticker.NullFormatter())
+
+
+def _place_labels(axes: Axes, points: dict[str, tuple], labels: dict[str, str]) -> None:
+    """Write each label at the side of its point where it overlaps least with points and earlier labels."""
+    taken = [matplotlib.transforms.Bbox.from_bounds(x - 12, y - 12, 24, 24) for x, y in _pixels(axes, points)]
+    sides = [
+        (0, 20, "center", "bottom"),
+        (0, -20, "center", "top"),
+        (22, 0, "left", "center"),
+        (-22, 0, "right", "center"),
+    ]
+    for name, point in points.items():
+        candidates = []
+        for dx, dy, horizontal, vertical in sides:
+            text = axes.annotate(
+                labels[name],
+                point,
+                xytext=(dx, dy),
+                textcoords="offset points",
+                ha=horizontal,
+                va=vertical,
+                fontsize=9,
+            )
+            box = text.get_window_extent()
+            overlap = sum(_shared_area(box, other) for other in taken)
+            outside = box.width * box.height - _shared_area(box, axes.bbox)
+            candidates.append((overlap + outside, text, box))
+        best = min(range(len(sides)), key=lambda index: candidates[index][0])
+        for index, (_, text, box) in enumerate(candidates):
+            if index == best:
+                taken.append(box)
+            else:
+                text.remove()
+
+
+def _pixels(axes: Axes, points: dict[str, tuple]) -> np.ndarray:
+    return axes.transData.transform(np.array(list(points.values())))
+
+
+def _shared_area(a, b) -> float:
+    width = min(a.x1, b.x1) - max(a.x0, b.x0)
+    height = min(a.y1, b.y1) - max(a.y0, b.y0)
+    return max(0.0, width) * max(0.0, height)
+
+
+def learning_curves(folders: dict[str, Path]) -> Figure:
+    """Loss and validation macro F1 by epoch of every training stage; a stage that did not train has no line."""
+    figure, (loss, f1) = plt.subplots(1, 2, figsize=(10, 4))
+    best_points = []
+    for index, (name, folder) in enumerate(folders.items()):
+        colour = plt.get_cmap("tab10")(index % 10)
+        for metric, axes, style in (("train/loss", loss, "--"), ("val/loss", loss, "-"), ("val/macro_f1", f1, "-")):
+            path = folder / f"{metric}.tsv"
+            if path.is_file():
+                table = pd.read_csv(path, sep="\t")
+                values = table[table.columns[-1]]
+                label = f"{name}, {metric.split('/')[0]}" if axes is loss else name
+                axes.plot(table["step"], values, style, color=colour, marker=".", label=label)
+                if axes is f1:
+                    best_points.append((table["step"][values.idxmax()], values.max(), colour))
+    for x, y, colour in best_points:
+        f1.scatter(x, y, s=110, facecolor="none", edgecolor=colour, linewidth=1.5, zorder=3)
+    loss.set(title="Loss (the student's training loss adds soft labels)", xlabel="epoch", ylabel="loss", ylim=(0, None))
+    f1.set(title="Validation macro F1 (ring: epoch kept)", xlabel="epoch", ylabel="macro F1")
+    for axes in (loss, f1):
+        axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+        if axes.lines:
+            axes.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def latency_distributions(samples: pd.DataFrame) -> Figure:
+    """Every timed run of every variant, at real lengths and padded; a bar at the median."""
+    variants = list(samples.groupby("variant")["ms"].median().sort_values(ascending=False).index)
+    palette = colours(sorted(variants))
+    figure, panels = plt.subplots(1, 2, figsize=(11, 1.2 + 0.5 * len(variants)), sharex=True, sharey=True)
+    titles = {"real": "Real sentence lengths", "padded": "Padded"}
+    groups_of = dict(list(samples.groupby(["protocol", "variant"])["ms"]))
+    for axes, (protocol, title) in zip(panels, titles.items(), strict=True):
+        groups = [groups_of[protocol, name] for name in variants]
+        parts = axes.violinplot(
+            [np.log10(group) for group in groups], orientation="horizontal", showextrema=False, widths=0.85
+        )
+        for body, name in zip(parts["bodies"], variants, strict=True):
+            body.set(facecolor=palette[name], alpha=0.65)
+        for position, group in enumerate(groups, start=1):
+            median = group.median()
+            axes.plot([np.log10(median)] * 2, [position - 0.3, position + 0.3], color="black", linewidth=1.5)
+            axes.annotate(
+                f"{median:.3g}",
+                (np.log10(median), position + 0.32),
+                ha="center",
+                va="bottom",
+                fontsize=8,
+            )
+        axes.set_yticks(range(1, len(variants) + 1), variants)
+        axes.set(title=title, xlabel="ms a sentence (log scale, batch 1)", ylim=(0.4, len(variants) + 0.8))
+        axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+        axes.xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: f"{10**value:g}"))
+        axes.grid(axis="y", visible=False)
+    return figure
+
+
+def confusion_matrices(predictions: pd.DataFrame, labels: list[str]) -> Figure:
+    """A confusion matrix a variant: share of each true label's rows (colour) and their number."""
+    variants = [column for column in predictions.columns if column not in ("id", "label")]
+    columns = min(3, len(variants))
+    rows = -(-len(variants) // columns)
+    figure, panels = plt.subplots(rows, columns, figsize=(3.6 * columns, 3.4 * rows), squeeze=False)
+    for axes in panels.flat[len(variants) :]:
+        axes.set_axis_off()
+    for axes, name in zip(panels.flat, variants, strict=False):
+        counts = confusion_matrix(predictions["label"], predictions[name], labels=labels)
+        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        _heat_map(axes, shares, counts.astype(str), labels, labels, "Blues", (0, 1))
+        axes.set(title=name, xlabel="predicted", ylabel="true")
+    return figure
+
+
+def f1_by_group(breakdown: pd.DataFrame, variants: list[str]) -> Figure:
+    """Macro F1 of every variant by phenomenon (by source, where rows carry no phenomenon)."""
+    group = "phenomenon" if (breakdown["group"] == "phenomenon").any() else "source"
+    table = breakdown.query("group == @group").pivot(index="value", columns="variant", values="f1")[variants]
+    table = table.loc[table[variants[0]].sort_values().index]
+    rows = breakdown.query("group == @group").drop_duplicates("value").set_index("value")["rows"]
+    figure, axes = plt.subplots(figsize=(2.6 + 1.25 * len(variants), 1.4 + 0.42 * len(table)))
+    texts = table.map(lambda value: f"{value:.2f}").to_numpy()
+    names = [f"{value} ({rows[value]})" for value in table.index]
+    _heat_map(axes, table.to_numpy(), texts, variants, names, "RdYlGn", (0, 1))
+    axes.set(title=f"Macro F1 by {group} (test rows)")
+    axes.tick_params(axis="x", rotation=20)
+    return figure
+
+
+def _heat_map(axes: Axes, values, texts, columns, rows, colour_map: str, limits: tuple[float, float]) -> None:
+    axes.imshow(values, cmap=colour_map, vmin=limits[0], vmax=limits[1], aspect="auto")
+    dark = matplotlib.colormaps[colour_map]
+    for row, column in np.ndindex(*np.shape(values)):
+        red, green, blue, _ = dark((values[row, column] - limits[0]) / (limits[1] - limits[0]))
+        shade = "black" if 0.3 * red + 0.59 * green + 0.11 * blue > 0.5 else "white"
+        axes.text(column, row, texts[row][column], ha="center", va="center", color=shade, fontsize=9)
+    axes.set_xticks(range(len(columns)), columns)
+    axes.set_yticks(range(len(rows)), rows)
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)

@@ -1,0 +1,125 @@
+"""One inference interface over every runtime; each is imported only when a model needs it."""
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from fincompress.errors import InputError
+from fincompress.files import read_json
+
+
+class Classifier(Protocol):
+    """A text classifier loaded into a runtime."""
+
+    labels: list[str]
+
+    def encode(self, texts: list[str], pad_to: int | None = None) -> dict[str, np.ndarray]:
+        """Model inputs for `texts`, [batch, seq], padded to the longest text, or to `pad_to` word pieces."""
+        ...
+
+    def logits(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        """Scores before the softmax, float32 [batch, labels]."""
+        ...
+
+
+def open_classifier(folder: Path, runtime: str, threads: int) -> Classifier:
+    """Load the model in `folder` into `runtime` (torch, onnxruntime or bag_of_words) on `threads` CPU threads.
+
+    Raises:
+        InputError: the folder lacks a file that the runtime needs.
+    """
+    needed = {
+        "torch": ["model.safetensors", "config.json", "tokenizer.json"],
+        "onnxruntime": ["model.onnx", "config.json", "tokenizer.json"],
+        "bag_of_words": ["model.safetensors", "bag_of_words.json"],
+    }[runtime]
+    missing = [name for name in needed if not (folder / name).is_file()]
+    if missing:
+        raise InputError(
+            f"{folder}: no {', '.join(missing)}, which a model for {runtime} needs; `dvc repro` rebuilds it"
+        )
+    if runtime == "bag_of_words":
+        from fincompress.bag_of_words import BagOfWords
+
+        return BagOfWords.load(folder)
+    return {"torch": TorchClassifier, "onnxruntime": OnnxClassifier}[runtime](folder, threads)
+
+
+def predict_logits(classifier: Classifier, texts: list[str], batch_size: int = 32) -> np.ndarray:
+    """Logits of any number of texts, [texts, labels], in their order; batched by length to save padding."""
+    order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+    logits = np.empty((len(texts), len(classifier.labels)), dtype=np.float32)
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        logits[rows] = classifier.logits(classifier.encode([texts[row] for row in rows]))
+    return logits
+
+
+class _TransformerClassifier:
+    """What transformer runtimes share: labels and the tokenizer.
+
+    The tokenizer is used without transformers, so that serving a converted model imports neither it nor torch.
+    """
+
+    def __init__(self, folder: Path):
+        from tokenizers import Tokenizer
+
+        config = read_json(folder / "config.json")
+        id2label = config["id2label"]
+        self.labels = [id2label[str(index)] for index in range(len(id2label))]
+        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        tokenizer_config = read_json(folder / "tokenizer_config.json")
+        self.max_length = tokenizer_config["model_max_length"]
+        self._padding = {"pad_id": config.get("pad_token_id") or 0, "pad_token": tokenizer_config["pad_token"]}
+        self.input_names = ["input_ids", "attention_mask"]
+        if config.get("type_vocab_size"):
+            self.input_names.append("token_type_ids")
+
+    def encode(self, texts: list[str], pad_to: int | None = None) -> dict[str, np.ndarray]:
+        self.tokenizer.enable_truncation(min(self.max_length, pad_to or self.max_length))
+        self.tokenizer.enable_padding(length=pad_to, **self._padding)
+        encodings = self.tokenizer.encode_batch(texts)
+        columns = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
+        return {
+            name: np.array([getattr(encoding, columns[name]) for encoding in encodings], dtype=np.int64)
+            for name in self.input_names
+        }
+
+
+class TorchClassifier(_TransformerClassifier):
+    """A transformers checkpoint in fp32 PyTorch, eager, on the CPU."""
+
+    def __init__(self, folder: Path, threads: int):
+        import torch
+
+        from fincompress.checkpoints import load_model
+
+        super().__init__(folder)
+        torch.set_num_threads(threads)
+        self._torch = torch
+        self.model = load_model(str(folder))
+
+    def logits(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        with self._torch.inference_mode():
+            tensors = {name: self._torch.from_numpy(array) for name, array in inputs.items()}
+            return self.model(**tensors).logits.numpy()
+
+
+class OnnxClassifier(_TransformerClassifier):
+    """An ONNX model in ONNX Runtime on the CPU."""
+
+    def __init__(self, folder: Path, threads: int):
+        import onnxruntime
+
+        super().__init__(folder)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        self.session = onnxruntime.InferenceSession(
+            str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"]
+        )
+        self.input_names = [node.name for node in self.session.get_inputs()]
+
+    def logits(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        return self.session.run(["logits"], inputs)[0]

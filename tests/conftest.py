@@ -1,0 +1,170 @@
+"""Shared fixtures: a tiny random checkpoint, and a temporary clone of the project that runs on it in seconds."""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from ruamel.yaml import YAML
+from tokenizers import BertWordPieceTokenizer
+from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+
+from fincompress.files import read_json
+from fincompress.sources import read_embedded
+
+ROOT = Path(__file__).resolve().parent.parent
+LABELS = ["negative", "neutral", "positive"]
+
+
+def make_checkpoint(folder: Path, labels: list[str] = LABELS, layers: int = 4, hidden_size: int = 32) -> Path:
+    """Save a random BERT classifier with a word-piece tokenizer of 600 pieces."""
+    tokenizer = BertWordPieceTokenizer(lowercase=True)
+    tokenizer.train_from_iterator(read_embedded()["text"].head(400), vocab_size=600, show_progress=False)
+    specials = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    wrapped = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer._tokenizer,
+        mask_token="[MASK]",
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+        **specials,
+    )
+    config = BertConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=hidden_size,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        intermediate_size=2 * hidden_size,
+        max_position_embeddings=64,
+        id2label=dict(enumerate(labels)),
+        label2id={label: index for index, label in enumerate(labels)},
+    )
+    torch.manual_seed(0)
+    BertForSequenceClassification(config).save_pretrained(folder)
+    wrapped.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory) -> Path:
+    """A 4-layer, 32-wide random classifier over negative, neutral, positive."""
+    return make_checkpoint(tmp_path_factory.mktemp("checkpoint") / "tiny")
+
+
+@dataclass
+class Project:
+    """A temporary Git and DVC project with the code under test."""
+
+    root: Path
+
+    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess:
+        """Run a command in the project with this interpreter's environment first on the path."""
+        result = subprocess.run(
+            command, cwd=self.root, env=self.environment(), capture_output=True, text=True, timeout=600
+        )
+        if check and result.returncode:
+            raise AssertionError(f"{' '.join(command)} exited {result.returncode}:\n{result.stdout}\n{result.stderr}")
+        return result
+
+    def environment(self) -> dict[str, str]:
+        """The environment a person has after activating the virtual environment."""
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        return {**os.environ, "PATH": path, "HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def set_param(self, key: str, value) -> None:
+        """Edit one key of params.yaml, leaving comments as they are."""
+        yaml, path = YAML(), self.root / "params.yaml"
+        content = yaml.load(path)
+        *sections, name = key.split(".")
+        section = content
+        for part in sections:
+            section = section[part]
+        section[name] = value
+        yaml.dump(content, path)
+
+    def repro(self, *arguments: str) -> list[str]:
+        """`dvc repro`; returns the stages that ran, in order."""
+        return ran(self.run("dvc", "repro", *arguments).stdout)
+
+    def metrics(self) -> dict[str, dict]:
+        """Variant -> the record in metrics/."""
+        return {path.stem: read_json(path) for path in sorted((self.root / "metrics").glob("*.json"))}
+
+    def copy(self, target: Path) -> "Project":
+        """An independent copy with its own Git repository and cache."""
+        shutil.copytree(self.root, target, symlinks=True)
+        return Project(target)
+
+
+def ran(output: str) -> list[str]:
+    """The stages that DVC's output says it ran."""
+    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+
+
+def project_files() -> list[str]:
+    """Files of the project that Git tracks or would track."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True
+    )
+    files = listed.stdout.splitlines()
+    return [file for file in files if (ROOT / file).is_file()]
+
+
+@pytest.fixture(scope="session")
+def fresh_project(tmp_path_factory, checkpoint) -> Project:
+    """The project as committed, before its first run, with tiny data, a tiny checkpoint and short measurements."""
+    root = tmp_path_factory.mktemp("project") / "fresh"
+    for file in project_files():
+        if file == "dvc.lock" or file.startswith(("metrics/", "plots/", "docs/")):
+            continue
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / file, root / file)
+    shutil.copytree(checkpoint, root / "tiny" / "checkpoint")
+    pd.concat(rows.head(80) for _, rows in read_embedded().groupby("label")).to_csv(root / "tiny/rows.csv", index=False)
+    project = Project(root)
+    for key, value in {
+        "prepare.source": "files",
+        "prepare.files.path": "tiny/rows.csv",
+        "prepare.files.phenomenon_column": "phenomenon",
+        "teacher.checkpoint": "tiny/checkpoint",
+        "teacher.max_length": 48,
+        "teacher.epochs": 2,
+        "teacher.learning_rate": 1.0e-3,
+        "student.layers": 2,
+        "student.hidden_size": 32,
+        "student.attention_heads": 4,
+        "student.intermediate_size": 64,
+        "kd.epochs": 2,
+        "benchmark.runs": 20,
+        "benchmark.warmups": 4,
+        "benchmark.rounds": 2,
+        "benchmark.padded_length": 48,
+        "benchmark.max_repeats": 0,
+        "plots.dpi": 50,
+    }.items():
+        project.set_param(key, value)
+    project.run("git", "init", "--quiet", "--initial-branch=main")
+    project.run("git", "config", "user.name", "Test")
+    project.run("git", "config", "user.email", "test@example.invalid")
+    project.run("git", "add", "--all")
+    project.run("git", "commit", "--quiet", "--message", "Start")
+    return project
+
+
+@pytest.fixture(scope="session")
+def finished_project(fresh_project, tmp_path_factory) -> Project:
+    """The project after its first full `dvc repro`, committed. Copy it before changing anything."""
+    project = fresh_project.copy(tmp_path_factory.mktemp("project") / "finished")
+    assert project.repro() == ["prepare", "teacher", "kd", "benchmark", "plots"]
+    project.run("git", "add", "--all")
+    project.run("git", "commit", "--quiet", "--message", "First run")
+    return project
+
+
+@pytest.fixture
+def project(finished_project, tmp_path) -> Project:
+    """A copy of the finished project to work on."""
+    return finished_project.copy(tmp_path / "project")

@@ -1,0 +1,52 @@
+"""Which of the project's files a module imports, directly or not, found in the source text."""
+
+import ast
+from pathlib import Path
+
+PACKAGES = ("fincompress", "stages")
+
+
+def local_imports(module: str, root: Path) -> set[str]:
+    """Project files that importing `module` can ever load, imports inside functions included, as `a/b.py`."""
+    seen: set[str] = set()
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        for file in _files(name, root):
+            if file in seen:
+                continue
+            seen.add(file)
+            waiting.extend(_imported(ast.parse((root / file).read_text(encoding="utf-8"))))
+            waiting.extend(_started(ast.parse((root / file).read_text(encoding="utf-8"))))
+    return seen
+
+
+def _files(name: str, root: Path) -> list[str]:
+    """The files that `import name` runs: the packages on the way and the module itself."""
+    parts = name.split(".")
+    if parts[0] not in PACKAGES:
+        return []
+    files = ["/".join([*parts[:depth], "__init__.py"]) for depth in range(1, len(parts) + 1)]
+    files.append("/".join(parts) + ".py")
+    return [file for file in files if (root / file).is_file()]
+
+
+def _imported(tree: ast.AST) -> list[str]:
+    names = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names.extend(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.append(node.module)
+            names.extend(f"{node.module}.{alias.name}" for alias in node.names)
+    return names
+
+
+def _started(tree: ast.AST) -> list[str]:
+    """Modules run as `[python, "-m", "package.module"]`: they are read as much as imported ones."""
+    names = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.List):
+            values = [item.value for item in node.elts if isinstance(item, ast.Constant)]
+            names.extend(str(values[index + 1]) for index, value in enumerate(values[:-1]) if value == "-m")
+    return names

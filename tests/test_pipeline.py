@@ -1,0 +1,186 @@
+"""The whole pipeline with the real `dvc` command, in a temporary clone with a tiny random model."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import ran
+
+from fincompress.results import markdown_table
+
+pytestmark = pytest.mark.e2e
+QUALITY = ("macro_f1", "accuracy", "agreement", "val_macro_f1", "parameters")
+
+
+def quality(project) -> dict[str, dict]:
+    return {name: {key: record[key] for key in QUALITY} for name, record in project.metrics().items()}
+
+
+def test_full_run_leaves_metrics_tables_and_figures(finished_project):
+    records = finished_project.metrics()
+    assert set(records) == {"teacher", "teacher_ort_fp32", "kd", "kd_ort_fp32", "bag_of_words"}
+    assert len({json.dumps(_keys(record)) for record in records.values()}) == 1
+    assert records["kd"]["parameters"] < records["teacher"]["parameters"]
+    assert records["kd_ort_fp32"]["macro_f1"] == pytest.approx(records["kd"]["macro_f1"], abs=0.03)
+    assert {path.name for path in (finished_project.root / "plots/figures").iterdir()} == {
+        f"{name}.png"
+        for name in (
+            "confusion_matrices",
+            "f1_against_latency",
+            "f1_by_phenomenon",
+            "latency_distributions",
+            "learning_curves",
+        )
+    }
+    samples = pd.read_csv(finished_project.root / "plots/tables/latency_samples.csv")
+    assert (samples.groupby(["variant", "protocol"]).size() == 20).all()
+
+
+def _keys(record: dict) -> list:
+    return [(key, list(value) if isinstance(value, dict) else None) for key, value in record.items()]
+
+
+def test_prepared_splits_have_the_promised_columns(finished_project):
+    for name in ("train", "val", "test"):
+        with (finished_project.root / f"data/{name}.csv").open(encoding="utf-8") as lines:
+            assert next(csv.reader(lines)) == ["id", "text", "label", "source", "phenomenon"]
+
+
+def test_second_run_does_nothing(project):
+    assert project.repro() == []
+
+
+def test_status_and_lock_are_current_in_a_clean_clone(project, tmp_path):
+    project.run("git", "clone", "--quiet", str(project.root), str(tmp_path / "clone"))
+    clone = type(project)(tmp_path / "clone")
+    assert "Running stage" not in clone.run("dvc", "repro", "--dry", "--allow-missing").stdout
+
+
+def test_metrics_show_has_a_row_a_variant_and_diff_reads_as_a_table(project):
+    rows = project.run("dvc", "metrics", "show", "--md").stdout.strip().splitlines()[2:]
+    assert [row.split("|")[1].strip() for row in rows] == [f"metrics/{name}.json" for name in sorted(project.metrics())]
+    path = project.root / "metrics/kd.json"
+    path.write_text(path.read_text().replace('"macro_f1": 0', '"macro_f1": 1'))
+    diff = project.run("dvc", "metrics", "diff", "--md").stdout
+    assert "macro_f1" in diff and "metrics/kd.json" in diff
+
+
+def test_results_table_names_every_variant(project):
+    table = project.run("python", "-m", "fincompress.results").stdout.strip()
+    assert table == markdown_table(
+        dict(sorted(project.metrics().items(), key=lambda x: (x[0] != "teacher", -x[1]["macro_f1"], x[0])))
+    )
+
+
+def test_experiment_reruns_exactly_what_reads_the_changed_key(project):
+    output = project.run("dvc", "exp", "run", "-S", "kd.temperature=2", "--name", "cooler").stdout
+    assert ran(output) == ["kd", "benchmark", "plots"]
+    shown = project.run("dvc", "exp", "show", "--csv").stdout
+    assert "cooler" in shown and "kd.temperature" in shown
+
+
+def test_experiment_sets_a_float_in_scientific_notation(project):
+    output = project.run("dvc", "exp", "run", "-S", "teacher.learning_rate=2e-5", "teacher").stdout
+    assert ran(output) == ["teacher"]
+    assert "2e-05" in (project.root / "params.yaml").read_text()
+
+
+def test_reverted_param_restores_training_but_measures_latency_again(project):
+    trained = _checksum(project, "models/kd/model.safetensors")
+    samples = _checksum(project, "plots/tables/latency_samples.csv")
+    before = quality(project)
+    project.set_param("kd.alpha", 0.9)
+    assert project.repro() == ["kd", "benchmark", "plots"]
+    assert _checksum(project, "models/kd/model.safetensors") != trained
+    project.set_param("kd.alpha", 0.5)
+    assert project.repro() == ["benchmark", "plots"]
+    assert _checksum(project, "models/kd/model.safetensors") == trained
+    assert _checksum(project, "plots/tables/latency_samples.csv") != samples
+    assert quality(project) == before
+
+
+def test_same_seed_gives_the_same_quality_and_the_same_weights(finished_project, fresh_project, tmp_path):
+    again = fresh_project.copy(tmp_path / "again")
+    again.repro()
+    assert quality(again) == quality(finished_project)
+    for file in ("models/teacher/model.safetensors", "models/kd/model.safetensors", "plots/training/kd/val/loss.tsv"):
+        assert _checksum(again, file) == _checksum(finished_project, file)
+
+
+def test_killed_training_resumes_and_ends_as_an_uninterrupted_one(finished_project, fresh_project, tmp_path):
+    options = {"teacher.epochs": 6, "teacher.patience": 6}
+    whole, killed = (fresh_project.copy(tmp_path / name) for name in ("whole", "killed"))
+    for project in (whole, killed):
+        for key, value in options.items():
+            project.set_param(key, value)
+    whole.repro("teacher")
+    _repro_until_killed(killed, lambda: len(list(killed.root.glob(".scratch/*/checkpoint-*/trainer_state.json"))) >= 2)
+    assert not (killed.root / "models/teacher").exists()
+    output = killed.run("dvc", "repro", "teacher").stdout
+    assert "epoch 1/6" not in output and "epoch 6/6" in output
+    for file in ("models/teacher/model.safetensors", "models/teacher/training.json"):
+        assert _checksum(killed, file) == _checksum(whole, file)
+    for curve in ("train/loss.tsv", "val/macro_f1.tsv"):
+        assert _checksum(killed, f"plots/training/teacher/{curve}") == _checksum(
+            whole, f"plots/training/teacher/{curve}"
+        )
+    assert not list(killed.root.glob(".scratch/*"))
+
+
+def _repro_until_killed(project, ready) -> None:
+    """Start `dvc repro teacher` and kill -9 all its processes as soon as `ready`."""
+    process = subprocess.Popen(
+        ["dvc", "repro", "teacher"],
+        cwd=project.root,
+        env=project.environment(),
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 180
+    while not ready():
+        assert process.poll() is None, "training ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _checksum(project, file: str) -> bytes:
+    return (project.root / file).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "named"),
+    [
+        ("teacher.learning_rate", "fast", "teacher.learning_rate"),
+        ("kd.temprature", 2.0, "did you mean `temperature`"),
+        ("student.layers", 9, "student.layers: 9 is more than the 4"),
+        ("student.hidden_size", 64, "student.hidden_size: 64 does not fit"),
+        ("teacher.checkpoint", "no/such/folder", "no/such/folder"),
+        ("teacher.max_length", 512, "teacher.max_length"),
+        ("prepare.max_rows", 9, "too few"),
+    ],
+)
+def test_impossible_parameter_stops_cleanly_and_names_the_key(project, key, value, named):
+    project.set_param(key, value)
+    stage = {"prepare": "prepare", "teacher": "teacher"}.get(key.split(".")[0], "kd")
+    result = project.run("python", "-m", f"stages.{stage}", check=False)
+    assert result.returncode == 2
+    assert named in result.stderr and "Traceback" not in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_plots_page_opens_without_a_network(project):
+    project.run("python", "-m", "fincompress.plots_page")
+    project.run("dvc", "plots", "show")
+    page = (project.root / "dvc_plots/index.html").read_text(encoding="utf-8")
+    assert "vegaEmbed" in page and "Validation macro F1" in page and "f1_against_latency.png" in page
+    assert "<script src=" not in page.replace("'", '"').replace("<script type=\"text/javascript\" src=", "<script src=")
+    assert Path(project.root / "dvc_plots/static").is_dir()
