@@ -56,7 +56,10 @@ class Worker:
 
     def ask(self, name: str, *arguments):
         """Send a request of `worker._answer` and block until its answer is there."""
-        self._connection.send((name, arguments))
+        try:
+            self._connection.send((name, arguments))
+        except OSError:
+            pass  # `_receive` says what became of the process
         return self._receive()
 
     def close(self) -> None:
@@ -70,7 +73,7 @@ class Worker:
     def _receive(self):
         try:
             status, answer = self._connection.recv()
-        except EOFError:
+        except (EOFError, OSError):
             raise RuntimeError(f"the worker of {self.variant.name} died (exit {self.process.wait()})") from None
         if status == "error":
             raise RuntimeError(f"the worker of {self.variant.name} failed:\n{answer}")

@@ -1,5 +1,6 @@
 """Shared fixtures: a tiny random checkpoint, and a temporary clone of the project that runs on it in seconds."""
 
+import functools
 import os
 import shutil
 import subprocess
@@ -11,6 +12,9 @@ import pandas as pd
 import pytest
 import torch
 from ruamel.yaml import YAML
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers reads it: no test may look for a hub
+
 from tokenizers import BertWordPieceTokenizer
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
@@ -21,19 +25,27 @@ ROOT = Path(__file__).resolve().parent.parent
 LABELS = ["negative", "neutral", "positive"]
 
 
-def make_checkpoint(folder: Path, labels: list[str] = LABELS, layers: int = 4, hidden_size: int = 32) -> Path:
-    """Save a random BERT classifier with a word-piece tokenizer of 600 pieces."""
+@functools.cache
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """A word-piece tokenizer of 600 pieces; made once, since ties in its training are broken at random."""
     tokenizer = BertWordPieceTokenizer(lowercase=True)
     tokenizer.train_from_iterator(read_embedded()["text"].head(400), vocab_size=600, show_progress=False)
-    specials = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    wrapped = PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer._tokenizer,
+        unk_token="[UNK]",
+        pad_token="[PAD]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
         mask_token="[MASK]",
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],
-        **specials,
     )
+
+
+def make_checkpoint(folder: Path, labels: list[str] = LABELS, layers: int = 4, hidden_size: int = 32) -> Path:
+    """Save a random BERT classifier with its tokenizer."""
+    tokenizer = make_tokenizer()
     config = BertConfig(
-        vocab_size=tokenizer.get_vocab_size(),
+        vocab_size=len(tokenizer),
         hidden_size=hidden_size,
         num_hidden_layers=layers,
         num_attention_heads=4,
@@ -44,7 +56,7 @@ def make_checkpoint(folder: Path, labels: list[str] = LABELS, layers: int = 4, h
     )
     torch.manual_seed(0)
     BertForSequenceClassification(config).save_pretrained(folder)
-    wrapped.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     return folder
 
 

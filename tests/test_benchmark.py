@@ -1,0 +1,133 @@
+"""The measuring protocol, and the record made from what it saw."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+
+from fincompress.bag_of_words import BagOfWords
+from fincompress.benchmark import Measurements, OtherLoad, Variant, Worker, measure
+from fincompress.metrics import round_medians, variant_metrics
+from fincompress.params import BenchmarkParams
+from fincompress.sources import EMBEDDED_LABELS, read_embedded
+
+PARAMS = BenchmarkParams(
+    runs=10, warmups=4, rounds=3, threads=1, padded_length=16, batch_size=4, load_threshold=1.0, max_repeats=0
+)
+
+
+@pytest.fixture(scope="module")
+def bag(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("bag") / "bag_of_words"
+    BagOfWords.fit(read_embedded().head(200), EMBEDDED_LABELS).save(folder)
+    return folder
+
+
+def variant(name: str, folder: Path) -> Variant:
+    return Variant(name, name, "bag_of_words", folder)
+
+
+def test_every_variant_is_timed_on_the_same_sentences_in_every_round(bag):
+    texts = {"test": read_embedded()["text"].head(20).tolist()}
+    measured = measure([variant("a", bag), variant("b", bag)], texts, PARAMS, seed=0)
+    counts = measured.samples.groupby(["variant", "protocol", "round"]).size().unstack()
+    assert (counts.sum(axis=1) == 10).all() and (counts > 0).all(axis=None)
+    assert (measured.samples[["ms", "encode_ms"]] > 0).all(axis=None)
+    assert len(measured.throughput) == 6 and (measured.throughput["per_s"] > 0).all()
+    np.testing.assert_array_equal(measured.logits["a"]["test"], measured.logits["b"]["test"])
+    assert measured.logits["a"]["test"].shape == (20, 3) and measured.labels["a"] == EMBEDDED_LABELS
+    assert all(peak > 20 for peak in measured.peak_rss_mb.values())
+
+
+def test_a_worker_that_cannot_load_says_why(tmp_path):
+    with pytest.raises(RuntimeError, match=r"(?s)broken.*bag_of_words\.json"):
+        Worker(variant("broken", tmp_path), threads=1)
+
+
+def test_a_worker_that_dies_is_named(bag):
+    worker = Worker(variant("victim", bag), threads=1)
+    worker.process.kill()
+    with pytest.raises(RuntimeError, match="worker of victim died"):
+        worker.ask("labels")
+    worker.close()
+
+
+def test_closing_ends_the_process(bag):
+    worker = Worker(variant("a", bag), threads=1)
+    worker.close()
+    assert worker.process.returncode == 0
+
+
+def test_load_of_other_processes_is_seen_and_our_own_is_not():
+    spin = [sys.executable, "-c", "while True: pass"]
+    ours = subprocess.Popen(spin)
+    try:
+        load = OtherLoad(ours.pid)
+        time.sleep(1)
+        quiet = load.share()
+        other = subprocess.Popen(spin)
+        try:
+            load = OtherLoad(ours.pid)
+            time.sleep(1)
+            disturbed = load.share()
+        finally:
+            other.kill()
+            other.wait()
+    finally:
+        ours.kill()
+        ours.wait()
+    assert disturbed > quiet + 0.5 / (psutil.cpu_count())
+
+
+def hand_made(medians: dict[str, float]) -> Measurements:
+    """Measurements in which every variant's padded latency is given and its real one half of that."""
+    samples = pd.DataFrame(
+        [
+            {"variant": name, "protocol": protocol, "round": r, "ms": ms * f, "encode_ms": 0.1, "disturbed": r == 1}
+            for name, ms in medians.items()
+            for protocol, f in (("padded", 1.0), ("real", 0.5))
+            for r in range(3)
+        ]
+    )
+    throughput = pd.DataFrame([{"variant": name, "round": 0, "per_s": 1000 / ms} for name, ms in medians.items()])
+    logits = {name: {split: np.eye(2)[[0, 1, 1, 0]] for split in ("val", "test")} for name in medians}
+    logits["kd"] = {split: np.eye(2)[[0, 1, 1, 1]] for split in ("val", "test")}
+    return Measurements(
+        samples, throughput, logits, {name: ["a", "b"] for name in medians}, {name: 100.0 for name in medians}
+    )
+
+
+def test_gains_of_compression_and_runtime_are_told_apart(tmp_path):
+    medians = {"teacher": 80.0, "teacher_ort_fp32": 40.0, "kd": 20.0, "kd_ort_fp32": 8.0, "bag_of_words": 0.1}
+    variants = [
+        Variant("teacher", "teacher", "torch", tmp_path),
+        Variant("teacher_ort_fp32", "teacher", "onnxruntime", tmp_path),
+        Variant("kd", "kd", "torch", tmp_path),
+        Variant("kd_ort_fp32", "kd", "onnxruntime", tmp_path),
+        Variant("bag_of_words", "bag_of_words", "bag_of_words", tmp_path),
+    ]
+    rows = pd.DataFrame({"label": ["a", "b", "b", "a"]})
+    parameters = {"teacher": 10, "kd": 5, "bag_of_words": 1}
+    table = variant_metrics(variants, hand_made(medians), {"val": rows, "test": rows}, parameters)
+    gains = {name: (row["speedup"], row["compression_gain"], row["runtime_gain"]) for name, row in table.items()}
+    assert gains == {
+        "teacher": (1, 1, 1),
+        "teacher_ort_fp32": (2, 1, 2),
+        "kd": (4, 4, 1),
+        "kd_ort_fp32": (10, 5, 2.5),
+        "bag_of_words": (800, None, None),
+    }
+    assert table["kd"]["latency_ms"] == {"p50": 10, "p95": 10, "p99": 10}
+    assert table["kd"]["accuracy"] == table["kd"]["agreement"] == 0.75 and table["kd_ort_fp32"]["parameters"] == 5
+    assert len({tuple(row) for row in table.values()}) == 1
+
+
+def test_round_medians_keep_the_flag():
+    table = round_medians(hand_made({"teacher": 8.0, "kd": 2.0}).samples)
+    assert table.query("variant == 'kd' and protocol == 'real'")["disturbed"].tolist() == [False, True, False]
+    assert (table.query("variant == 'kd' and protocol == 'real'")["p50_ms"] == 1.0).all()

@@ -1,0 +1,105 @@
+"""dvc.yaml, params.yaml, dvc.lock and the code say the same."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, project_files
+from local_imports import local_imports
+from pydantic import BaseModel
+from ruamel.yaml import YAML
+
+from fincompress.files import read_json
+from fincompress.params import Params
+
+PIPELINE = YAML(typ="safe").load(ROOT / "dvc.yaml")
+STAGES = PIPELINE["stages"]
+stages = pytest.mark.parametrize("stage", STAGES)
+
+
+@stages
+def test_deps_are_exactly_the_files_the_stage_imports(stage):
+    declared = {dep for dep in STAGES[stage]["deps"] if dep.endswith(".py")}
+    assert declared == local_imports(f"stages.{stage}", ROOT)
+
+
+@stages
+def test_params_are_exactly_the_sections_the_stage_loads(stage):
+    tree = ast.parse((ROOT / f"stages/{stage}.py").read_text(encoding="utf-8"))
+    (call,) = (node for node in ast.walk(tree) if isinstance(node, ast.Call) and _name(node) == "load_params")
+    assert STAGES[stage]["params"] == [argument.value for argument in call.args]
+
+
+@stages
+def test_every_declared_key_is_read_by_the_stage(stage):
+    read = set()
+    for file in local_imports(f"stages.{stage}", ROOT) - {"fincompress/params.py"}:
+        tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+        read |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        read |= {
+            node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        }
+    for section in STAGES[stage]["params"]:
+        unread = [
+            key for key in _leaves(section, Params.model_fields[section].annotation) if key.split(".")[-1] not in read
+        ]
+        assert not unread
+
+
+def _name(call: ast.Call) -> str:
+    return getattr(call.func, "id", getattr(call.func, "attr", ""))
+
+
+def _leaves(name: str, annotation) -> list[str]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        fields = annotation.model_fields.items()
+        return [leaf for key, field in fields for leaf in _leaves(f"{name}.{key}", field.annotation)]
+    return [name]
+
+
+@stages
+def test_every_stage_says_what_it_does(stage):
+    assert STAGES[stage]["desc"] and STAGES[stage]["cmd"] == f"python -m stages.{stage}"
+
+
+def test_plots_reads_every_variant_that_benchmark_writes():
+    written = {next(iter(entry)) for entry in STAGES["benchmark"]["metrics"]}
+    assert written == {dep for dep in STAGES["plots"]["deps"] if dep.startswith("metrics/")}
+    assert written == {f"metrics/{path.name}" for path in (ROOT / "metrics").glob("*.json")}
+
+
+def test_every_record_has_the_same_keys():
+    records = [read_json(path) for path in (ROOT / "metrics").glob("*.json")]
+    shapes = {str([(key, list(v) if isinstance(v, dict) else 0) for key, v in record.items()]) for record in records}
+    assert len(shapes) == 1
+
+
+def test_the_committed_lock_is_current_in_a_clean_clone(tmp_path):
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a Git checkout")
+    dirty = subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True).stdout
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    result = subprocess.run(
+        ["dvc", "repro", "--dry", "--allow-missing"], cwd=clone, env=environment, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    assert "Running stage" not in result.stdout, f"run `make repro` and commit dvc.lock ({dirty or 'clean checkout'})"
+
+
+def test_the_embedded_default_needs_no_network_name():
+    params = YAML(typ="safe").load(ROOT / "params.yaml")
+    assert (params["prepare"]["source"], params["teacher"]["checkpoint"]) == ("embedded", "minilm")
+
+
+def test_nothing_large_is_committed():
+    assert [file for file in project_files() if (ROOT / file).stat().st_size > 1_500_000] == []
+
+
+def test_requirements_are_pinned():
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    assert all("==" in line for line in lines if line and not line.startswith("#"))
