@@ -5,6 +5,7 @@ process of its own with the same number of threads; in each round all take a tur
 parent blocks on a pipe. A turn during which others used the machine is repeated, and flagged if that does not help.
 """
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -56,10 +57,8 @@ class Worker:
 
     def ask(self, name: str, *arguments):
         """Send a request of `worker._answer` and block until its answer is there."""
-        try:
+        with contextlib.suppress(OSError):  # `_receive` says what became of the process
             self._connection.send((name, arguments))
-        except OSError:
-            pass  # `_receive` says what became of the process
         return self._receive()
 
     def close(self) -> None:

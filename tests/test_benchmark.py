@@ -1,13 +1,10 @@
 """The measuring protocol, and the record made from what it saw."""
 
-import subprocess
-import sys
-import time
+from collections import namedtuple
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import psutil
 import pytest
 
 from fincompress.bag_of_words import BagOfWords
@@ -63,25 +60,23 @@ def test_closing_ends_the_process(bag):
     assert worker.process.returncode == 0
 
 
-def test_load_of_other_processes_is_seen_and_our_own_is_not():
-    spin = [sys.executable, "-c", "while True: pass"]
-    ours = subprocess.Popen(spin)
-    try:
-        load = OtherLoad(ours.pid)
-        time.sleep(1)
-        quiet = load.share()
-        other = subprocess.Popen(spin)
-        try:
-            load = OtherLoad(ours.pid)
-            time.sleep(1)
-            disturbed = load.share()
-        finally:
-            other.kill()
-            other.wait()
-    finally:
-        ours.kill()
-        ours.wait()
-    assert disturbed > quiet + 0.5 / (psutil.cpu_count())
+def test_load_of_others_is_what_the_machine_did_beyond_our_own(monkeypatch):
+    """Over 2 s on 2 cores: 3 s busy, of which the worker took 1.5 and the parent 0.3; 1.2 of 4 are others'."""
+    times = namedtuple("times", ["user", "system", "idle", "iowait", "steal"])
+    system = iter([times(10, 5, 100, 7, 0), times(11.5, 6, 101, 8, 0.5)])
+    own = {
+        1: iter([times(1, 1, 0, 0, 0), times(2, 1.5, 0, 0, 0)]),
+        2: iter([times(0, 0, 0, 0, 0), times(0.3, 0, 0, 0, 0)]),
+    }
+    clock = iter([50.0, 52.0])
+    monkeypatch.setattr("fincompress.benchmark.psutil.cpu_times", lambda: next(system))
+    monkeypatch.setattr("fincompress.benchmark.psutil.cpu_count", lambda: 2)
+    monkeypatch.setattr(
+        "fincompress.benchmark.psutil.Process",
+        lambda pid=2: namedtuple("process", ["cpu_times"])(lambda: next(own[pid])),
+    )
+    monkeypatch.setattr("fincompress.benchmark.time.perf_counter", lambda: next(clock))
+    assert OtherLoad(1).share() == pytest.approx(1.2 / 4)
 
 
 def hand_made(medians: dict[str, float]) -> Measurements:

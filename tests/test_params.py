@@ -79,7 +79,8 @@ def test_the_notation_that_dvc_writes_is_a_number(write):
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [("kd: [1", "not valid YAML"), ("", "expected sections"), ("a: 1\na: 2", "YAML")]
+    ("content", "message"),
+    [("kd: [1", "not valid YAML"), ("", "expected sections"), ("a: 1\na: 2", "not valid YAML")],
 )
 def test_a_broken_file_is_named(tmp_path, content, message):
     (tmp_path / "params.yaml").write_text(content)

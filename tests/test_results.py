@@ -14,14 +14,11 @@ points = st.lists(st.tuples(st.integers(1, 6), st.integers(0, 6)), min_size=1, m
 @given(points)
 def test_the_front_is_what_no_other_beats(pairs):
     records = {str(i): {"latency_ms": {"p50": ms}, "macro_f1": f1} for i, (ms, f1) in enumerate(pairs)}
-    front = pareto_front(records)
-    for name in front:
-        ms, f1 = pairs[int(name)]
-        assert not any(m <= ms and f >= f1 and (m, f) != (ms, f1) for m, f in pairs)
-    undominated = {
-        (ms, f1) for ms, f1 in pairs if not any(m <= ms and f >= f1 and (m, f) != (ms, f1) for m, f in pairs)
-    }
-    assert {pairs[int(name)] for name in front} == undominated
+
+    def beaten(ms: int, f1: int) -> bool:
+        return any(m <= ms and f >= f1 and (m, f) != (ms, f1) for m, f in pairs)
+
+    assert {pairs[int(name)] for name in pareto_front(records)} == {pair for pair in pairs if not beaten(*pair)}
 
 
 def test_the_readme_shows_the_committed_metrics():
