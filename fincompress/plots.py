@@ -52,7 +52,7 @@ def f1_against_latency(records: dict[str, dict], protocol: str) -> Figure:
     key = LATENCY_KEYS[protocol]
     front = pareto_front(records, key)
     palette = colours(list(records))
-    figure, axes = plt.subplots(figsize=(9, 5.6))
+    figure, axes = plt.subplots(figsize=(10.5, 5.6))
     points = {name: (record[key]["p50"], record["macro_f1"]) for name, record in records.items()}
     axes.plot(*zip(*(points[name] for name in front), strict=True), color="0.55", linestyle="--", zorder=1)
     for name, (x, y) in points.items():
@@ -78,7 +78,7 @@ def f1_against_latency(records: dict[str, dict], protocol: str) -> Figure:
         if any(runtime_of(name) == runtime for name in records)
     ]
     handles.append(plt.Line2D([], [], color="0.55", linestyle="--", label="Pareto front"))
-    axes.legend(handles=handles, loc="lower right", frameon=False, title="area: size on disk")
+    axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, title="area: size on disk")
     return figure
 
 
