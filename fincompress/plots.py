@@ -42,8 +42,10 @@ def runtime_of(variant: str) -> str:
 
 
 def colours(variants: list[str]) -> dict[str, tuple]:
-    """One colour a network, so that its conversions are seen to belong together."""
-    networks = list(dict.fromkeys(map(network_of, variants)))
+    """One colour a network, the same in every figure, so that its conversions are seen to belong together."""
+    networks = sorted(
+        set(map(network_of, variants)), key=lambda name: (name != "teacher", name == "bag_of_words", name)
+    )
     return {name: plt.get_cmap("tab10")(networks.index(network_of(name)) % 10) for name in variants}
 
 
@@ -56,7 +58,7 @@ def f1_against_latency(records: dict[str, dict], protocol: str) -> Figure:
     points = {name: (record[key]["p50"], record["macro_f1"]) for name, record in records.items()}
     axes.plot(*zip(*(points[name] for name in front), strict=True), color="0.55", linestyle="--", zorder=1)
     for name, (x, y) in points.items():
-        size = 60 + 12 * records[name]["size_mb"]
+        size = 40 + 5 * records[name]["size_mb"]
         axes.scatter(
             x, y, s=size, color=palette[name], marker=MARKERS[runtime_of(name)], alpha=0.75, edgecolor="black", zorder=2
         )
@@ -70,8 +72,6 @@ def f1_against_latency(records: dict[str, dict], protocol: str) -> Figure:
         title="What each variant costs and keeps",
     )
     labels = {name: f"{name}\n{records[name]['size_mb']:.3g} MB" for name in records}
-    figure.canvas.draw()
-    _place_labels(axes, points, labels)
     handles = [
         plt.Line2D([], [], color="0.4", marker=marker, linestyle="", label=runtime)
         for runtime, marker in MARKERS.items()
@@ -79,6 +79,8 @@ def f1_against_latency(records: dict[str, dict], protocol: str) -> Figure:
     ]
     handles.append(plt.Line2D([], [], color="0.55", linestyle="--", label="Pareto front"))
     axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, title="area: size on disk")
+    figure.canvas.draw()  # settles the layout that labels are placed in
+    _place_labels(axes, points, labels)
     return figure
 
 
@@ -137,8 +139,9 @@ def learning_curves(folders: dict[str, Path]) -> Figure:
     """Loss and validation macro F1 by epoch of every training stage; a stage that did not train has no line."""
     figure, (loss, f1) = plt.subplots(1, 2, figsize=(10, 4))
     best_points = []
-    for index, (name, folder) in enumerate(folders.items()):
-        colour = plt.get_cmap("tab10")(index % 10)
+    palette = colours(list(folders))
+    for name, folder in folders.items():
+        colour = palette[name]
         for metric, axes, style in (("train/loss", loss, "--"), ("val/loss", loss, "-"), ("val/macro_f1", f1, "-")):
             path = folder / f"{metric}.tsv"
             if path.is_file():
@@ -162,7 +165,7 @@ def learning_curves(folders: dict[str, Path]) -> Figure:
 def latency_distributions(samples: pd.DataFrame) -> Figure:
     """Every timed run of every variant, at real lengths and padded; a bar at the median."""
     variants = list(samples.groupby("variant")["ms"].median().sort_values(ascending=False).index)
-    palette = colours(sorted(variants))
+    palette = colours(variants)
     figure, panels = plt.subplots(1, 2, figsize=(11, 1.2 + 0.5 * len(variants)), sharex=True, sharey=True)
     titles = {"real": "Real sentence lengths", "padded": "Padded"}
     groups_of = dict(list(samples.groupby(["protocol", "variant"])["ms"]))
