@@ -74,15 +74,21 @@ def add_teacher_logits(
     return dataset.add_column("teacher_logits", logits.tolist())
 
 
-def evenly_spaced(count: int, total: int) -> list[int]:
-    """`count` of `total` layers from the first to the last; a single one is the last. 3 of 6: [0, 2, 5]."""
+def select_layers(count: int, total: int, selection: str) -> list[int]:
+    """Which `count` of `total` layers a student copies.
+
+    `first` keeps the lower layers, whose features stay whole (top-layer dropping, Sajjad et al. 2023,
+    arXiv:2004.03844). `evenly_spaced` runs from the first to the last, 3 of 6: [0, 2, 5]; a single one is the last.
+    """
+    if selection == "first":
+        return list(range(count))
     return [total - 1] if count == 1 else [round(i * (total - 1) / (count - 1)) for i in range(count)]
 
 
 def build_student(teacher_checkpoint: str, params: StudentParams) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A student with the teacher's labels and tokenizer and the shape of `params`, started as `params.init` says.
 
-    `teacher` copies the teacher's embeddings, evenly spaced layers and head (as DistilBERT, Sanh et al. 2019,
+    `teacher` copies the teacher's embeddings, selected layers and head (as DistilBERT, Sanh et al. 2019,
     arXiv:1910.01108); a checkpoint gives its embeddings and layers under a fresh head; `random` copies nothing.
 
     Raises:
@@ -104,7 +110,8 @@ def build_student(teacher_checkpoint: str, params: StudentParams) -> tuple[PreTr
         if load_tokenizer(params.init).get_vocab() != tokenizer.get_vocab():
             raise InputError(f"params.yaml: student.init: `{params.init}` has another vocabulary than the teacher")
     _check_fit(source.config, params, student.config.model_type)
-    copy_layers(source, student, head=source is teacher)
+    layers = select_layers(params.layers, source.config.num_hidden_layers, params.layer_selection)
+    copy_layers(source, student, layers, head=source is teacher)
     return student, tokenizer
 
 
@@ -128,9 +135,8 @@ def _check_fit(source, params: StudentParams, model_type: str) -> None:
 
 
 @torch.no_grad()
-def copy_layers(source: PreTrainedModel, student: PreTrainedModel, head: bool) -> None:
-    """Copy embeddings and evenly spaced encoder layers (and the classification head) into `student`."""
-    layers = evenly_spaced(student.config.num_hidden_layers, source.config.num_hidden_layers)
+def copy_layers(source: PreTrainedModel, student: PreTrainedModel, layers: list[int], head: bool) -> None:
+    """Copy embeddings and the encoder layers with these indices (and the classification head) into `student`."""
     weights = source.state_dict()
     backbone = f"{student.base_model_prefix}."
     for name, tensor in student.state_dict().items():

@@ -86,6 +86,7 @@ class StudentParams(Section):
     """The shape and the start of the distilled student."""
 
     layers: Annotated[int, Field(ge=1)]
+    layer_selection: Literal["first", "evenly_spaced"]
     hidden_size: Annotated[int, Field(ge=1)]
     attention_heads: Annotated[int, Field(ge=1)]
     intermediate_size: Annotated[int, Field(ge=1)]

@@ -13,8 +13,8 @@ from fincompress.dataset import tokenise
 from fincompress.distillation import (
     add_teacher_logits,
     build_student,
-    evenly_spaced,
     hinton_loss,
+    select_layers,
     soft_label_objective,
 )
 from fincompress.errors import InputError
@@ -24,7 +24,14 @@ TEXTS = ["Profit rose.", "The firm said that sales of its older machines fell in
 
 
 def shape(**changes) -> StudentParams:
-    values = {"layers": 2, "hidden_size": 32, "attention_heads": 4, "intermediate_size": 64, "init": "teacher"}
+    values = {
+        "layers": 2,
+        "layer_selection": "evenly_spaced",
+        "hidden_size": 32,
+        "attention_heads": 4,
+        "intermediate_size": 64,
+        "init": "teacher",
+    }
     return StudentParams(**{**values, **changes})
 
 
@@ -70,13 +77,18 @@ def test_t_squared_keeps_the_gradient_in_size(batch):
     [(3, 6, [0, 2, 5]), (1, 6, [5]), (6, 6, [0, 1, 2, 3, 4, 5]), (4, 12, [0, 4, 7, 11]), (2, 12, [0, 11])],
 )
 def test_layers_are_evenly_spaced_from_first_to_last(count, total, expected):
-    assert evenly_spaced(count, total) == expected
+    assert select_layers(count, total, "evenly_spaced") == expected
 
 
-def test_student_copies_the_teachers_layers_and_head(checkpoint):
-    student, tokenizer = build_student(str(checkpoint), shape())
+def test_the_first_layers_are_the_lower_ones():
+    assert select_layers(4, 6, "first") == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(("selection", "pairs"), [("evenly_spaced", [(0, 0), (1, 3)]), ("first", [(0, 0), (1, 1)])])
+def test_student_copies_the_teachers_layers_and_head(checkpoint, selection, pairs):
+    student, tokenizer = build_student(str(checkpoint), shape(layer_selection=selection))
     teacher = load_model(str(checkpoint))
-    for ours, theirs in ((0, 0), (1, 3)):
+    for ours, theirs in pairs:
         for mine, its in zip(
             student.bert.encoder.layer[ours].parameters(), teacher.bert.encoder.layer[theirs].parameters(), strict=True
         ):
