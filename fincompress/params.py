@@ -72,6 +72,7 @@ class TrainingParams(Section):
     batch_size: Annotated[int, Field(ge=1)]
     learning_rate: Annotated[float, Field(gt=0, le=1)]
     weight_decay: Fraction
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)]
 
 

@@ -64,6 +64,8 @@ def train(
         `val_macro_f1` and `best_epoch` of the weights kept, and `epochs` run.
     """
     torch.set_flush_denormal(True)
+    if params.dropout is not None:
+        set_dropout(model, params.dropout)
     trainer = _ObjectiveTrainer(
         model=model,
         args=_arguments(params, seed, scratch),
@@ -94,6 +96,13 @@ def train(
         _publish_curves(scratch / "curves", curves)
     model.eval()
     return summary
+
+
+def set_dropout(model: PreTrainedModel, probability: float) -> None:
+    """Give every dropout of `model`, that of attention probabilities included, this probability."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = probability
 
 
 def scratch_folder(stage: str, params: dict, inputs: list[Path]) -> Path:

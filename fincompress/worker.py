@@ -72,7 +72,7 @@ def main() -> None:
         connection.send(("ok", None))
         while (request := connection.recv()) is not None:
             connection.send(("ok", _answer(classifier, *request)))
-    except (EOFError, KeyboardInterrupt):
+    except (EOFError, BrokenPipeError, KeyboardInterrupt):
         pass  # the parent has gone
     except Exception:
         connection.send(("error", traceback.format_exc()))

@@ -43,21 +43,26 @@ def test_every_variant_is_timed_on_the_same_sentences_in_every_round(bag):
 
 def test_a_worker_that_cannot_load_says_why(tmp_path):
     with pytest.raises(RuntimeError, match=r"(?s)broken.*bag_of_words\.json"):
-        Worker(variant("broken", tmp_path), threads=1)
+        Worker(variant("broken", tmp_path), threads=1).wait_until_loaded()
 
 
 def test_a_worker_that_dies_is_named(bag):
     worker = Worker(variant("victim", bag), threads=1)
+    worker.wait_until_loaded()
     worker.process.kill()
     with pytest.raises(RuntimeError, match="worker of victim died"):
         worker.ask("labels")
     worker.close()
 
 
-def test_closing_ends_the_process(bag):
+@pytest.mark.parametrize("loaded", [True, False])
+def test_closing_ends_the_process_quietly(bag, capfd, loaded):
     worker = Worker(variant("a", bag), threads=1)
+    if loaded:
+        worker.wait_until_loaded()
     worker.close()
     assert worker.process.returncode == 0
+    assert capfd.readouterr().err == ""
 
 
 def test_load_of_others_is_what_the_machine_did_beyond_our_own(monkeypatch):

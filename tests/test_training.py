@@ -22,6 +22,7 @@ def params(**changes) -> TrainingParams:
         "batch_size": 16,
         "learning_rate": 1e-3,
         "weight_decay": 0.1,
+        "dropout": None,
         "warmup_ratio": 0.1,
     }
     return TrainingParams(**{**values, **changes})
@@ -80,6 +81,17 @@ def test_biases_and_layer_norms_do_not_decay(parts, tmp_path):
     names = {id(tensor): name for name, tensor in parts[0].named_parameters()}
     assert all("LayerNorm" in names[id(t)] or names[id(t)].endswith("bias") for t in free["params"])
     assert not any("LayerNorm" in names[id(t)] or names[id(t)].endswith("bias") for t in decayed["params"])
+
+
+def test_dropout_reaches_every_layer_and_null_keeps_the_checkpoints(parts, tmp_path):
+    model, tokenizer = parts[:2]
+    batch = tokenizer(["Profit rose to EUR 13.1 mn from EUR 8.7 mn."] * 2, return_tensors="pt")
+    differs = {}
+    for dropout in (None, 0.0):
+        run(parts, tmp_path, epochs=0, dropout=dropout)
+        first, second = model.train()(**batch).logits
+        differs[dropout] = not torch.equal(first, second)
+    assert differs == {None: True, 0.0: False}
 
 
 def test_an_objective_replaces_the_training_loss_only(parts, tmp_path):
