@@ -50,18 +50,17 @@ def colours(variants: list[str]) -> dict[str, tuple]:
 
 
 def f1_against_latency(records: dict[str, dict], protocol: str) -> Figure:
-    """Macro F1 over median latency, bubbles as large as the models on disk, the Pareto front drawn."""
+    """Macro F1 over median latency, bubbles as large as the models on disk, the Pareto front drawn and labelled."""
     key = LATENCY_KEYS[protocol]
     front = pareto_front(records, key)
     palette = colours(list(records))
     figure, axes = plt.subplots(figsize=(10.5, 5.6))
     points = {name: (record[key]["p50"], record["macro_f1"]) for name, record in records.items()}
+    areas = {name: 40 + 5 * record["size_mb"] for name, record in records.items()}  # square points
     axes.plot(*zip(*(points[name] for name in front), strict=True), color="0.55", linestyle="--", zorder=1)
-    for name, (x, y) in points.items():
-        size = 40 + 5 * records[name]["size_mb"]
-        axes.scatter(
-            x, y, s=size, color=palette[name], marker=MARKERS[runtime_of(name)], alpha=0.75, edgecolor="black", zorder=2
-        )
+    for name in sorted(records, key=areas.get, reverse=True):  # small bubbles over large ones
+        style = {"color": palette[name], "marker": MARKERS[runtime_of(name)], "s": areas[name]}
+        axes.scatter(*points[name], **style, alpha=0.75, edgecolor="black", zorder=2)
     axes.set_xscale("log")
     axes.margins(0.22, 0.25)
     _plain_ticks(axes, "x")
@@ -71,17 +70,23 @@ def f1_against_latency(records: dict[str, dict], protocol: str) -> Figure:
         ylabel="test macro F1",
         title="What each variant costs and keeps",
     )
-    labels = {name: f"{name}\n{records[name]['size_mb']:.3g} MB" for name in records}
-    handles = [
-        plt.Line2D([], [], color="0.4", marker=marker, linestyle="", label=runtime)
-        for runtime, marker in MARKERS.items()
-        if any(runtime_of(name) == runtime for name in records)
-    ]
-    handles.append(plt.Line2D([], [], color="0.55", linestyle="--", label="Pareto front"))
-    axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, title="area: size on disk")
+    _colour_and_marker_legend(axes, list(records), palette)
     figure.canvas.draw()  # settles the layout that labels are placed in
-    _place_labels(axes, points, labels)
+    labels = {name: f"{name}\n{records[name]['size_mb']:.3g} MB" for name in front}
+    _place_labels(axes, points, areas, labels)
     return figure
+
+
+def _colour_and_marker_legend(axes: Axes, variants: list[str], palette: dict[str, tuple]) -> None:
+    """Colours are networks, markers runtimes."""
+    networks = {network_of(name): palette[name] for name in variants}
+    runtimes = [runtime for runtime in MARKERS if runtime in map(runtime_of, variants)]
+    handles = [
+        *(plt.Line2D([], [], color=colour, linewidth=6, label=network) for network, colour in networks.items()),
+        *(plt.Line2D([], [], color="0.4", marker=MARKERS[name], linestyle="", label=name) for name in runtimes),
+        plt.Line2D([], [], color="0.55", linestyle="--", label="Pareto front"),
+    ]
+    axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, title="area: size on disk")
 
 
 def _plain_ticks(axes: Axes, which: str) -> None:
@@ -92,21 +97,24 @@ def _plain_ticks(axes: Axes, which: str) -> None:
     axis.set_minor_formatter(matplotlib.ticker.NullFormatter())
 
 
-def _place_labels(axes: Axes, points: dict[str, tuple], labels: dict[str, str]) -> None:
-    """Write each label at the side of its point where it overlaps least with points and earlier labels."""
-    taken = [matplotlib.transforms.Bbox.from_bounds(x - 12, y - 12, 24, 24) for x, y in _pixels(axes, points)]
+def _place_labels(axes: Axes, points: dict[str, tuple], areas: dict[str, float], labels: dict[str, str]) -> None:
+    """Write each label at the side of its point where it overlaps least with bubbles and earlier labels."""
+    taken = []
+    for name, (x, y) in zip(points, axes.transData.transform(np.array(list(points.values()))), strict=True):
+        side = areas[name] ** 0.5 * axes.figure.dpi / 72  # pixels
+        taken.append(matplotlib.transforms.Bbox.from_bounds(x - side / 2, y - side / 2, side, side))
     sides = [
         (0, 20, "center", "bottom"),
         (0, -20, "center", "top"),
         (22, 0, "left", "center"),
         (-22, 0, "right", "center"),
     ]
-    for name, point in points.items():
+    for name, label in labels.items():
         candidates = []
         for dx, dy, horizontal, vertical in sides:
             text = axes.annotate(
-                labels[name],
-                point,
+                label,
+                points[name],
                 xytext=(dx, dy),
                 textcoords="offset points",
                 ha=horizontal,
@@ -123,10 +131,6 @@ def _place_labels(axes: Axes, points: dict[str, tuple], labels: dict[str, str]) 
                 taken.append(box)
             else:
                 text.remove()
-
-
-def _pixels(axes: Axes, points: dict[str, tuple]) -> np.ndarray:
-    return axes.transData.transform(np.array(list(points.values())))
 
 
 def _shared_area(a, b) -> float:
