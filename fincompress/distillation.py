@@ -2,6 +2,7 @@
 
 import copy
 import re
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -62,16 +63,26 @@ def add_teacher_logits(
     dataset: Dataset, teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int = 64
 ) -> Dataset:
     """Run the teacher once over `dataset` and add its logits as the column `teacher_logits` ([rows, labels])."""
+    logits = np.empty((len(dataset), teacher.config.num_labels), dtype=np.float32)
+    for rows, batch in run_teacher(dataset, teacher, tokenizer, batch_size):
+        logits[rows] = teacher(**batch).logits.cpu().numpy()
+    return dataset.add_column("teacher_logits", logits.tolist())
+
+
+def run_teacher(
+    dataset: Dataset, teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int = 64
+) -> Iterator[tuple[np.ndarray, dict[str, torch.Tensor]]]:
+    """Yield (rows, model inputs) of all of `dataset` for the caller to run the teacher on (under `no_grad`).
+
+    Batches hold rows of like length, so that little padding is computed; the teacher is moved to the GPU if any.
+    """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     teacher.eval().to(device)
-    logits = np.empty((len(dataset), teacher.config.num_labels), dtype=np.float32)
     inputs = dataset.select_columns([name for name in tokenizer.model_input_names if name in dataset.column_names])
-    by_length = np.argsort(dataset["length"], kind="stable")  # batches of like length waste no padding
-    for start in tqdm(range(0, len(by_length), batch_size), desc="teacher's soft labels", disable=None):
+    by_length = np.argsort(dataset["length"], kind="stable")
+    for start in tqdm(range(0, len(by_length), batch_size), desc="teacher's targets", disable=None):
         rows = by_length[start : start + batch_size]
-        batch = tokenizer.pad(inputs[rows], return_tensors="pt").to(device)
-        logits[rows] = teacher(**batch).logits.float().cpu().numpy()
-    return dataset.add_column("teacher_logits", logits.tolist())
+        yield rows, tokenizer.pad(inputs[rows], return_tensors="pt").to(device)
 
 
 def select_layers(count: int, total: int, selection: str) -> list[int]:

@@ -107,6 +107,14 @@ class KdParams(TrainingParams):
     alpha: Fraction
 
 
+class IkdParams(KdParams):
+    """The `ikd` stage (Jiao et al. 2020)."""
+
+    lambda_hidden: Annotated[float, Field(ge=0)]
+    lambda_attention: Annotated[float, Field(ge=0)]
+    layer_map: Annotated[dict[int, int], Field(min_length=1)] | None
+
+
 class BenchmarkParams(Section):
     """The `benchmark` stage."""
 
@@ -141,6 +149,7 @@ class Params(Section):
     teacher: TeacherParams
     student: StudentParams
     kd: KdParams
+    ikd: IkdParams
     benchmark: BenchmarkParams
     plots: PlotsParams
 
