@@ -23,7 +23,8 @@ def quality(project) -> dict[str, dict]:
 
 def test_full_run_leaves_metrics_tables_and_figures(finished_project):
     records = finished_project.metrics()
-    assert set(records) == {"teacher", "teacher_ort_fp32", "kd", "kd_ort_fp32", "bag_of_words"}
+    networks = ("teacher", "kd", "ikd")
+    assert set(records) == {*networks, *(f"{name}_ort_fp32" for name in networks), "bag_of_words"}
     assert len({json.dumps(_keys(record)) for record in records.values()}) == 1
     assert records["kd"]["parameters"] < records["teacher"]["parameters"]
     assert records["kd_ort_fp32"]["macro_f1"] == pytest.approx(records["kd"]["macro_f1"], abs=0.03)
@@ -109,7 +110,7 @@ def test_same_seed_gives_the_same_quality_and_the_same_weights(finished_project,
     again = fresh_project.copy(tmp_path / "again")
     again.repro()
     assert quality(again) == quality(finished_project)
-    for file in ("models/teacher/model.safetensors", "models/kd/model.safetensors", "plots/training/kd/val/loss.tsv"):
+    for file in (*(f"models/{name}/model.safetensors" for name in ("teacher", "kd", "ikd")), "plots/training/kd/val/loss.tsv"):
         assert _checksum(again, file) == _checksum(finished_project, file)
 
 
@@ -165,12 +166,14 @@ def _checksum(project, file: str) -> bytes:
         ("student.hidden_size", 64, "student.hidden_size: 64 does not fit"),
         ("teacher.checkpoint", "no/such/folder", "no/such/folder"),
         ("teacher.max_length", 512, "teacher.max_length"),
+        ("ikd.layer_map", {0: 4}, "ikd.layer_map: 0: 4 names teacher layer 4"),
         ("prepare.max_rows", 9, "too few"),
     ],
 )
 def test_impossible_parameter_stops_cleanly_and_names_the_key(project, key, value, named):
     project.set_param(key, value)
-    stage = {"prepare": "prepare", "teacher": "teacher"}.get(key.split(".")[0], "kd")
+    section = key.split(".")[0]
+    stage = {"student": "kd"}.get(section, section)
     result = project.run("python", "-m", f"stages.{stage}", check=False)
     assert result.returncode == 2
     assert named in result.stderr and "Traceback" not in result.stderr
