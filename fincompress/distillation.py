@@ -1,6 +1,7 @@
 """Distillation: the soft-label loss, the teacher's targets, and the student's construction."""
 
 import copy
+import math
 import re
 
 import numpy as np
@@ -11,8 +12,10 @@ from tqdm import tqdm
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from fincompress.checkpoints import load_model, load_tokenizer
+from fincompress.dataset import length_batches
 from fincompress.errors import InputError
 from fincompress.params import StudentParams
+from fincompress.surgery import is_pruned
 from fincompress.training import Objective
 
 _LAYER = re.compile(r"(?<=\.layer\.)\d+(?=\.)")
@@ -65,12 +68,10 @@ def add_teacher_logits(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     teacher.eval().to(device)
     logits = np.empty((len(dataset), teacher.config.num_labels), dtype=np.float32)
-    inputs = dataset.select_columns([name for name in tokenizer.model_input_names if name in dataset.column_names])
-    by_length = np.argsort(dataset["length"], kind="stable")  # batches of like length waste no padding
-    for start in tqdm(range(0, len(by_length), batch_size), desc="teacher's soft labels", disable=None):
-        rows = by_length[start : start + batch_size]
-        batch = tokenizer.pad(inputs[rows], return_tensors="pt").to(device)
-        logits[rows] = teacher(**batch).logits.float().cpu().numpy()
+    batches = length_batches(dataset, tokenizer, batch_size)
+    steps = math.ceil(len(dataset) / batch_size)
+    for rows, batch in tqdm(batches, desc="teacher's soft labels", total=steps, disable=None):
+        logits[rows] = teacher(**batch.to(device)).logits.float().cpu().numpy()
     return dataset.add_column("teacher_logits", logits.tolist())
 
 
@@ -97,6 +98,8 @@ def build_student(teacher_checkpoint: str, params: StudentParams) -> tuple[PreTr
     teacher = load_model(teacher_checkpoint)
     tokenizer = load_tokenizer(teacher_checkpoint)
     config = copy.deepcopy(teacher.config)
+    if is_pruned(config):
+        del config.pruned_structure  # the student has all the heads that `params` gives it
     config.num_hidden_layers = params.layers
     for key, attribute in _SHAPE.items():
         setattr(config, attribute, getattr(params, key))
@@ -116,6 +119,11 @@ def build_student(teacher_checkpoint: str, params: StudentParams) -> tuple[PreTr
 
 
 def _check_fit(source, params: StudentParams, model_type: str) -> None:
+    if is_pruned(source):
+        raise InputError(
+            f"params.yaml: student.init: `{params.init}` is pruned, so its layers fit no other model; "
+            "take `init: random` or a checkpoint with all its heads"
+        )
     if source.model_type != model_type:
         raise InputError(
             f"params.yaml: student.init: `{params.init}` is a {source.model_type}, the teacher a {model_type}"

@@ -107,6 +107,15 @@ class KdParams(TrainingParams):
     alpha: Fraction
 
 
+class PruneParams(TrainingParams):
+    """The stages `prune30` and `prune50`; `epochs` are those of the recovery after each round."""
+
+    heads_fraction: Annotated[float, Field(gt=0, lt=1)]
+    heads_per_round: Annotated[float, Field(gt=0, le=1)]
+    ffn_fraction: Annotated[float, Field(ge=0, lt=1)]
+    importance: Literal["entropy", "magnitude", "gradient", "random"]
+
+
 class BenchmarkParams(Section):
     """The `benchmark` stage."""
 
@@ -141,6 +150,8 @@ class Params(Section):
     teacher: TeacherParams
     student: StudentParams
     kd: KdParams
+    prune30: PruneParams
+    prune50: PruneParams
     benchmark: BenchmarkParams
     plots: PlotsParams
 

@@ -150,6 +150,11 @@ def fresh_project(tmp_path_factory, checkpoint) -> Project:
         "student.attention_heads": 4,
         "student.intermediate_size": 64,
         "kd.epochs": 2,
+        **{
+            f"{stage}.{key}": value
+            for stage in ("prune30", "prune50")
+            for key, value in {"heads_per_round": 0.25, "learning_rate": 1.0e-3}.items()
+        },
         "benchmark.runs": 20,
         "benchmark.warmups": 4,
         "benchmark.rounds": 2,
