@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, PreTrainedConfig, PreTrainedModel
-from transformers.pytorch_utils import prune_linear_layer
 
 from fincompress.errors import InputError
 
@@ -66,8 +65,8 @@ def architecture_of(config: PreTrainedConfig) -> Architecture:
     """
     if config.model_type not in ARCHITECTURES:
         raise InputError(
-            f"a {config.model_type} cannot be pruned: `teacher.checkpoint` in params.yaml must be one of "
-            f"{', '.join(ARCHITECTURES)}"
+            f"params.yaml: teacher.checkpoint: a model of type `{config.model_type}` cannot be pruned; "
+            f"take one of type {', '.join(ARCHITECTURES)}"
         )
     return ARCHITECTURES[config.model_type]
 
@@ -129,7 +128,7 @@ def classifier_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
         InputError: transformers has no such classifier.
     """
     if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
-        raise InputError(f"a {config.model_type} checkpoint is no text classifier that transformers can load")
+        raise InputError(f"transformers has no text classifier for a model of type `{config.model_type}`")
     base = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
     if not is_pruned(config):
         return base
@@ -146,19 +145,25 @@ def classifier_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
 
 def _keep(model: PreTrainedModel, heads, neurons) -> None:
     """Shrink every layer to the heads and neurons at these current positions."""
-    architecture, size = architecture_of(model.config), head_size(model.config)
-    layers = model.base_model.get_submodule(architecture.layers)
-    for layer, head_positions, neuron_positions in zip(layers, heads, neurons, strict=True):
-        rows = (np.asarray(head_positions)[:, None] * size + np.arange(size)).ravel()
-        for part in ("query", "key", "value"):
-            _shrink(layer, getattr(architecture, part), rows, dim=0)
-        _shrink(layer, architecture.attention_output, rows, dim=1)
-        _shrink(layer, architecture.intermediate, neuron_positions, dim=0)
-        _shrink(layer, architecture.output, neuron_positions, dim=1)
+    size = head_size(model.config)
+    rows = [(np.asarray(positions)[:, None] * size + np.arange(size)).ravel() for positions in heads]
+    neurons = list(neurons)
+    for part, kept, dim in (
+        ("query", rows, 0),
+        ("key", rows, 0),
+        ("value", rows, 0),
+        ("attention_output", rows, 1),
+        ("intermediate", neurons, 0),
+        ("output", neurons, 1),
+    ):
+        for linear, indices in zip(linears(model, part), kept, strict=True):
+            _shrink(linear, indices, dim)
 
 
-@torch.no_grad()
-def _shrink(layer: torch.nn.Module, name: str, kept: np.ndarray, dim: int) -> None:
-    linear = layer.get_submodule(name)
-    if len(kept) < linear.weight.shape[dim]:
-        layer.set_submodule(name, prune_linear_layer(linear, torch.as_tensor(kept), dim))
+def _shrink(linear: torch.nn.Linear, kept: np.ndarray, dim: int) -> None:
+    """Keep these output rows (`dim` 0) or input columns (`dim` 1) of a linear layer, in place."""
+    index = torch.as_tensor(kept, device=linear.weight.device)
+    linear.weight = torch.nn.Parameter(linear.weight.detach().index_select(dim, index))
+    if dim == 0:
+        linear.bias = torch.nn.Parameter(linear.bias.detach().index_select(0, index))
+    linear.out_features, linear.in_features = linear.weight.shape
