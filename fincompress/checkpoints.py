@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 from transformers import (
     AutoConfig,
-    AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
@@ -17,6 +16,7 @@ from transformers.utils import logging as transformers_logging
 
 from fincompress.errors import InputError
 from fincompress.files import atomic_folder, write_json
+from fincompress.surgery import classifier_class
 
 log = logging.getLogger(__name__)
 
@@ -50,16 +50,16 @@ def load_config(checkpoint: str) -> PreTrainedConfig:
 
 
 def load_model(checkpoint: str, **overrides) -> PreTrainedModel:
-    """The checkpoint as a sequence classifier in fp32 and eval mode, from safetensors only."""
-    load_config(checkpoint)
+    """The checkpoint, pruned or whole, as a sequence classifier in fp32 and eval mode, from safetensors only."""
+    architecture = classifier_class(load_config(checkpoint))
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # a fresh head is expected here, not worth a page of warnings
     transformers_logging.disable_progress_bar()
     try:
-        return AutoModelForSequenceClassification.from_pretrained(
+        return architecture.from_pretrained(
             resolve(checkpoint), dtype=torch.float32, use_safetensors=True, **overrides
         ).eval()
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # RuntimeError: weights of other sizes than config.json says
         raise InputError(f"checkpoint `{checkpoint}`: {str(error).strip().splitlines()[0]}") from None
     finally:
         transformers_logging.set_verbosity(verbosity)

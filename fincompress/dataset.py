@@ -1,10 +1,12 @@
 """The prepared splits as frames, and as tokenised data sets for training."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from datasets import Dataset
-from transformers import PreTrainedTokenizerBase
+from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from fincompress.errors import InputError
 from fincompress.files import read_json
@@ -38,3 +40,18 @@ def tokenise(frame: pd.DataFrame, labels: list[str], tokenizer: PreTrainedTokeni
     columns["labels"] = [label_id[label] for label in frame["label"]]
     columns["length"] = [len(ids) for ids in encoded["input_ids"]]
     return Dataset.from_dict(columns)
+
+
+def length_batches(
+    dataset: Dataset, tokenizer: PreTrainedTokenizerBase, batch_size: int = 64
+) -> Iterator[tuple[np.ndarray, BatchEncoding]]:
+    """Batches of like length, which waste no padding, in an order of their own.
+
+    Yields:
+        The rows of `dataset` in a batch, and the model's inputs for them as tensors [batch, seq].
+    """
+    inputs = dataset.select_columns([name for name in tokenizer.model_input_names if name in dataset.column_names])
+    by_length = np.argsort(dataset["length"], kind="stable")
+    for start in range(0, len(by_length), batch_size):
+        rows = by_length[start : start + batch_size]
+        yield rows, tokenizer.pad(inputs[rows], return_tensors="pt")

@@ -1,6 +1,7 @@
 """Distillation: the soft-label loss, the teacher's targets, and the student's construction."""
 
 import copy
+import math
 import re
 from collections.abc import Iterator
 
@@ -9,11 +10,18 @@ import torch
 from datasets import Dataset
 from torch.nn import functional
 from tqdm import tqdm
-from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForSequenceClassification,
+    BatchEncoding,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from fincompress.checkpoints import load_model, load_tokenizer
+from fincompress.dataset import length_batches
 from fincompress.errors import InputError
 from fincompress.params import StudentParams
+from fincompress.surgery import is_pruned
 from fincompress.training import Objective
 
 _LAYER = re.compile(r"(?<=\.layer\.)\d+(?=\.)")
@@ -64,25 +72,22 @@ def add_teacher_logits(
 ) -> Dataset:
     """Run the teacher once over `dataset` and add its logits as the column `teacher_logits` ([rows, labels])."""
     logits = np.empty((len(dataset), teacher.config.num_labels), dtype=np.float32)
-    for rows, batch in run_teacher(dataset, teacher, tokenizer, batch_size):
-        logits[rows] = teacher(**batch).logits.cpu().numpy()
+    for rows, batch in teacher_batches(dataset, teacher, tokenizer, batch_size):
+        logits[rows] = teacher(**batch).logits.float().cpu().numpy()
     return dataset.add_column("teacher_logits", logits.tolist())
 
 
-def run_teacher(
+def teacher_batches(
     dataset: Dataset, teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int = 64
-) -> Iterator[tuple[np.ndarray, dict[str, torch.Tensor]]]:
-    """Yield (rows, model inputs) of all of `dataset` for the caller to run the teacher on (under `no_grad`).
-
-    Batches hold rows of like length, so that little padding is computed; the teacher is moved to the GPU if any.
-    """
+) -> Iterator[tuple[np.ndarray, BatchEncoding]]:
+    """`length_batches` with a progress bar, on the device that the teacher is moved to."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     teacher.eval().to(device)
-    inputs = dataset.select_columns([name for name in tokenizer.model_input_names if name in dataset.column_names])
-    by_length = np.argsort(dataset["length"], kind="stable")
-    for start in tqdm(range(0, len(by_length), batch_size), desc="teacher's targets", disable=None):
-        rows = by_length[start : start + batch_size]
-        yield rows, tokenizer.pad(inputs[rows], return_tensors="pt").to(device)
+    batches = length_batches(dataset, tokenizer, batch_size)
+    for rows, batch in tqdm(
+        batches, desc="teacher's targets", total=math.ceil(len(dataset) / batch_size), disable=None
+    ):
+        yield rows, batch.to(device)
 
 
 def select_layers(count: int, total: int, selection: str) -> list[int]:
@@ -108,6 +113,8 @@ def build_student(teacher_checkpoint: str, params: StudentParams) -> tuple[PreTr
     teacher = load_model(teacher_checkpoint)
     tokenizer = load_tokenizer(teacher_checkpoint)
     config = copy.deepcopy(teacher.config)
+    if is_pruned(config):
+        del config.pruned_structure  # the student has all the heads that `params` gives it
     config.num_hidden_layers = params.layers
     for key, attribute in _SHAPE.items():
         setattr(config, attribute, getattr(params, key))
@@ -127,6 +134,11 @@ def build_student(teacher_checkpoint: str, params: StudentParams) -> tuple[PreTr
 
 
 def _check_fit(source, params: StudentParams, model_type: str) -> None:
+    if is_pruned(source):
+        raise InputError(
+            f"params.yaml: student.init: `{params.init}` is pruned, so its layers fit no other model; "
+            "take `init: random` or a checkpoint with all its heads"
+        )
     if source.model_type != model_type:
         raise InputError(
             f"params.yaml: student.init: `{params.init}` is a {source.model_type}, the teacher a {model_type}"

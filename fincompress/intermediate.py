@@ -15,7 +15,7 @@ from datasets import Dataset
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from fincompress.distillation import hinton_loss, run_teacher
+from fincompress.distillation import hinton_loss, teacher_batches
 from fincompress.errors import InputError
 from fincompress.files import atomic_folder
 from fincompress.params import IkdParams
@@ -178,7 +178,7 @@ def teacher_targets(
             filling = StoredTargets(temporary, dataset["length"], len(layers), teacher.config.hidden_size, groups)
             if fits:
                 filling.open("w+")
-            for rows, batch in run_teacher(dataset, teacher, tokenizer):
+            for rows, batch in teacher_batches(dataset, teacher, tokenizer):
                 logits[rows], hidden, attention = (part.cpu() for part in intermediates(teacher, batch, layers, groups))
                 for index, row in enumerate(rows if fits else []):
                     filling.put(row, hidden[index], attention[index])

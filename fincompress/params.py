@@ -115,6 +115,15 @@ class IkdParams(KdParams):
     layer_map: Annotated[dict[int, int], Field(min_length=1)] | None
 
 
+class PruneParams(TrainingParams):
+    """The stages `prune30` and `prune50`; `epochs` are those of the recovery after each round."""
+
+    heads_fraction: Annotated[float, Field(gt=0, lt=1)]
+    heads_per_round: Annotated[float, Field(gt=0, le=1)]
+    ffn_fraction: Annotated[float, Field(ge=0, lt=1)]
+    importance: Literal["entropy", "magnitude", "gradient", "random"]
+
+
 class BenchmarkParams(Section):
     """The `benchmark` stage."""
 
@@ -150,6 +159,8 @@ class Params(Section):
     student: StudentParams
     kd: KdParams
     ikd: IkdParams
+    prune30: PruneParams
+    prune50: PruneParams
     benchmark: BenchmarkParams
     plots: PlotsParams
 

@@ -12,7 +12,7 @@ from fincompress.files import atomic_file, write_json
 from fincompress.metrics import breakdown_table, count_parameters, predictions, round_medians, variant_metrics
 from fincompress.params import load_params
 
-NETWORKS = ("teacher", "kd", "ikd")
+NETWORKS = ("teacher", "kd", "ikd", "prune30", "prune50")
 
 
 def main(

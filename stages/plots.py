@@ -16,16 +16,24 @@ def main(
     metrics: Path = Path("metrics"),
     tables: Path = Path("plots/tables"),
     training: Path = Path("plots/training"),
+    pruning: Path = Path("plots/pruning"),
     out: Path = Path("plots/figures"),
 ) -> None:
     """Write OUT/*.png."""
     params = load_params("plots").plots
     records = load_metrics(metrics)
     curves = {name: training / name for name in records if (training / name).is_dir()}
+    pruned = {path.parent.name: path.parent for path in sorted(pruning.glob("*/rounds.csv"))}
     with plt.rc_context(plots.STYLE):
         figures = {
             "f1_against_latency": plots.f1_against_latency(records, params.latency),
             "learning_curves": plots.learning_curves(curves),
+            "pruning_curves": plots.pruning_curves(
+                {name: pd.read_csv(folder / "rounds.csv") for name, folder in pruned.items()}, list(records)
+            ),
+            "head_importance": plots.head_importance(
+                {name: pd.read_csv(folder / "importance.csv") for name, folder in pruned.items()}
+            ),
             "latency_distributions": plots.latency_distributions(pd.read_csv(tables / "latency_samples.csv")),
             "confusion_matrices": plots.confusion_matrices(
                 pd.read_csv(tables / "predictions.csv", dtype=str), read_json(data / "labels.json")["labels"]

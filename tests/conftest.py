@@ -151,6 +151,11 @@ def fresh_project(tmp_path_factory, checkpoint) -> Project:
         "student.intermediate_size": 64,
         "kd.epochs": 2,
         "ikd.epochs": 2,
+        **{
+            f"{stage}.{key}": value
+            for stage in ("prune30", "prune50")
+            for key, value in {"heads_per_round": 0.25, "learning_rate": 1.0e-3}.items()
+        },
         "benchmark.runs": 20,
         "benchmark.warmups": 4,
         "benchmark.rounds": 2,
@@ -171,7 +176,7 @@ def fresh_project(tmp_path_factory, checkpoint) -> Project:
 def finished_project(fresh_project, tmp_path_factory) -> Project:
     """The project after its first full `dvc repro`, committed. Copy it before changing anything."""
     project = fresh_project.copy(tmp_path_factory.mktemp("project") / "finished")
-    assert project.repro() == ["prepare", "teacher", "kd", "ikd", "benchmark", "plots"]
+    assert project.repro() == ["prepare", "teacher", "kd", "ikd", "prune30", "prune50", "benchmark", "plots"]
     project.run("git", "add", "--all")
     project.run("git", "commit", "--quiet", "--message", "First run")
     return project

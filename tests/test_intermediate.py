@@ -164,7 +164,7 @@ def test_stored_targets_are_what_the_teacher_gives_on_the_batch(distillation, tm
 def test_stored_targets_are_taken_up_again_without_the_teacher(distillation, tmp_path, monkeypatch):
     _, tokenizer, data, teacher = distillation
     first, stored = teacher_targets(data, teacher, tokenizer, [1, 3], 4, tmp_path / "targets")
-    monkeypatch.setattr(intermediate, "run_teacher", None)
+    monkeypatch.setattr(intermediate, "teacher_batches", None)
     again, restored = teacher_targets(data, teacher, tokenizer, [1, 3], 4, tmp_path / "targets")
     batch = batch_of(first.select([3, 1]), tokenizer)
     assert again["teacher_logits"] == first["teacher_logits"]

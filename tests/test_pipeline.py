@@ -23,19 +23,24 @@ def quality(project) -> dict[str, dict]:
 
 def test_full_run_leaves_metrics_tables_and_figures(finished_project):
     records = finished_project.metrics()
-    networks = ("teacher", "kd", "ikd")
+    networks = ("teacher", "kd", "ikd", "prune30", "prune50")
     assert set(records) == {*networks, *(f"{name}_ort_fp32" for name in networks), "bag_of_words"}
     assert len({json.dumps(_keys(record)) for record in records.values()}) == 1
     assert records["kd"]["parameters"] < records["teacher"]["parameters"]
-    assert records["kd_ort_fp32"]["macro_f1"] == pytest.approx(records["kd"]["macro_f1"], abs=0.03)
+    sizes = [(records[name]["parameters"], records[name]["size_mb"]) for name in ("prune50", "prune30", "teacher")]
+    assert sizes[0] < sizes[1] < sizes[2] and sizes[0][1] < sizes[1][1] < sizes[2][1]
+    for name in networks[1:]:
+        assert records[f"{name}_ort_fp32"]["macro_f1"] == pytest.approx(records[name]["macro_f1"], abs=0.03)
     assert {path.name for path in (finished_project.root / "plots/figures").iterdir()} == {
         f"{name}.png"
         for name in (
             "confusion_matrices",
             "f1_against_latency",
             "f1_by_phenomenon",
+            "head_importance",
             "latency_distributions",
             "learning_curves",
+            "pruning_curves",
         )
     }
     samples = pd.read_csv(finished_project.root / "plots/tables/latency_samples.csv")
@@ -110,7 +115,10 @@ def test_same_seed_gives_the_same_quality_and_the_same_weights(finished_project,
     again = fresh_project.copy(tmp_path / "again")
     again.repro()
     assert quality(again) == quality(finished_project)
-    for file in (*(f"models/{name}/model.safetensors" for name in ("teacher", "kd", "ikd")), "plots/training/kd/val/loss.tsv"):
+    for file in (
+        *(f"models/{name}/model.safetensors" for name in ("teacher", "kd", "ikd", "prune50")),
+        "plots/training/kd/val/loss.tsv",
+    ):
         assert _checksum(again, file) == _checksum(finished_project, file)
 
 

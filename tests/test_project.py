@@ -20,23 +20,32 @@ STAGES = PIPELINE["stages"]
 stages = pytest.mark.parametrize("stage", STAGES)
 
 
+def _module(stage: str) -> str:
+    """The module that a stage's command runs."""
+    return STAGES[stage]["cmd"].split()[2]
+
+
 @stages
 def test_deps_are_exactly_the_files_the_stage_imports(stage):
     declared = {dep for dep in STAGES[stage]["deps"] if dep.endswith(".py")}
-    assert declared == local_imports(f"stages.{stage}", ROOT)
+    assert declared == local_imports(_module(stage), ROOT)
 
 
 @stages
 def test_params_are_exactly_the_sections_the_stage_loads(stage):
-    tree = ast.parse((ROOT / f"stages/{stage}.py").read_text(encoding="utf-8"))
+    tree = ast.parse((ROOT / f"{_module(stage).replace('.', '/')}.py").read_text(encoding="utf-8"))
     (call,) = (node for node in ast.walk(tree) if isinstance(node, ast.Call) and _name(node) == "load_params")
-    assert STAGES[stage]["params"] == [argument.value for argument in call.args]
+    (main,) = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "main")
+    positional = main.args.args[: len(main.args.args) - len(main.args.defaults)]
+    given = dict(zip((argument.arg for argument in positional), STAGES[stage]["cmd"].split()[3:], strict=True))
+    loaded = [given[argument.id] if isinstance(argument, ast.Name) else argument.value for argument in call.args]
+    assert STAGES[stage]["params"] == loaded
 
 
 @stages
 def test_every_declared_key_is_read_by_the_stage(stage):
     read = set()
-    for file in local_imports(f"stages.{stage}", ROOT) - {"fincompress/params.py"}:
+    for file in local_imports(_module(stage), ROOT) - {"fincompress/params.py"}:
         tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
         read |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
         read |= {str(node.value) for node in ast.walk(tree) if isinstance(node, ast.Constant)}
@@ -58,7 +67,13 @@ def _leaves(name: str, annotation) -> list[str]:
 
 @stages
 def test_every_stage_says_what_it_does(stage):
-    assert STAGES[stage]["desc"] and STAGES[stage]["cmd"] == f"python -m stages.{stage}"
+    assert STAGES[stage]["desc"]
+
+
+@stages
+def test_a_stage_runs_the_module_of_its_name_or_one_that_is_given_its_name(stage):
+    assert STAGES[stage]["cmd"] in {f"python -m stages.{stage}", f"python -m {_module(stage)} {stage}"}
+    assert (ROOT / f"{_module(stage).replace('.', '/')}.py").is_file() and _module(stage).startswith("stages.")
 
 
 def test_plots_reads_every_variant_that_benchmark_writes():

@@ -1,0 +1,192 @@
+"""Iterative head pruning: score, remove the least important heads, recover by fine-tuning, repeat."""
+
+import itertools
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from fincompress.checkpoints import load_model, save
+from fincompress.dataset import length_batches
+from fincompress.errors import InputError
+from fincompress.evaluation import macro_f1
+from fincompress.files import read_json
+from fincompress.importance import head_importance, neuron_importance
+from fincompress.params import PruneParams
+from fincompress.surgery import Structure, remove, structure_of
+from fincompress.training import train
+
+
+def removal_schedule(structure: Structure, params: PruneParams, section: str) -> list[int]:
+    """How many heads are gone in all after each round; the last entry is `round(heads_fraction · heads)`.
+
+    Args:
+        structure: of the model to be pruned; fractions are of the heads and neurons it has.
+        section: the section of params.yaml that errors name.
+
+    Raises:
+        InputError: the fraction removes no head, the last head of some layer, or all neurons of one.
+    """
+    heads, layers = sum(map(len, structure.kept_heads)), len(structure.kept_heads)
+    key = f"params.yaml: {section}.heads_fraction: {params.heads_fraction}"
+    total = round(params.heads_fraction * heads)
+    if total > heads - layers:
+        raise InputError(
+            f"{key} would remove {total} of {heads} heads, but each of the {layers} layers keeps one: "
+            f"take at most {math.floor((heads - layers) / heads * 1000) / 1000}"
+        )
+    if total == 0:
+        raise InputError(f"{key} removes none of {heads} heads: take at least {math.ceil(1000 / heads) / 1000}")
+    width = min(structure.ffn_widths)
+    if round(params.ffn_fraction * width) == width:
+        raise InputError(f"params.yaml: {section}.ffn_fraction: {params.ffn_fraction} would remove all {width} neurons")
+    rounds = math.ceil(params.heads_fraction / params.heads_per_round - 1e-9)
+    steps = [round(number * params.heads_per_round * heads) for number in range(rounds)] + [total]
+    return [after for before, after in itertools.pairwise(steps) if after > before]
+
+
+def least_important(importance: np.ndarray, count: int) -> list[tuple[int, int]]:
+    """The `count` heads to remove, as (layer, head), least important first; ties go to the lower layer and head.
+
+    A head that is the last of its layer is passed over, however unimportant.
+
+    Args:
+        importance: [layers, heads], NaN where a head is already gone.
+    """
+    left = (~np.isnan(importance)).sum(axis=1)  # [layers]
+    chosen = []
+    for flat in np.argsort(importance, axis=None, kind="stable"):  # NaN sorts last
+        layer, head = divmod(int(flat), importance.shape[1])
+        if len(chosen) == count or np.isnan(importance[layer, head]):
+            break
+        if left[layer] > 1:
+            left[layer] -= 1
+            chosen.append((layer, head))
+    if len(chosen) < count:
+        raise ValueError(f"{count} heads cannot be removed: only {len(chosen)} are not the last of their layer")
+    return chosen
+
+
+def prune(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    train_set: Dataset,
+    val_set: Dataset,
+    params: PruneParams,
+    *,
+    schedule: list[int],
+    seed: int,
+    scratch: Path,
+) -> tuple[PreTrainedModel, dict]:
+    """Prune a fine-tuned classifier round by round along `schedule` (see `removal_schedule`).
+
+    A round scores the heads on the validation set, removes the least important ones, and recovers with the training
+    loop of the other stages; Michel et al. (2019, arXiv:1905.10650) prune so, without the recovery. Neurons go along in
+    equal shares from every layer, by `importance.neuron_importance`. Every finished round is stored whole in
+    `scratch`, and the next one starts from that file, so a run that is taken up again ends with the same weights.
+
+    Returns:
+        The pruned model, and its record: `rounds` (a row a round, with row 0 for the model as it came) and
+        `importance` (a row a round and head then present: its score, and whether it was kept).
+    """
+    torch.set_flush_denormal(True)  # as in training, so that a resumed round scores with the same arithmetic
+    start = structure_of(model)
+    last, record = _last_round(scratch)
+    if record is None:
+        f1 = macro_f1(np.array(val_set["labels"]), predict(model, tokenizer, val_set))
+        record = {"rounds": [_round_row(model, 0, start, f1, f1)], "importance": []}
+    for number, target in list(enumerate(schedule, start=1))[last:]:
+        if number > 1:
+            model = load_model(str(scratch / f"round-{number - 1}"))
+        model.to("cuda" if torch.cuda.is_available() else "cpu")
+        importance = head_importance(model, tokenizer, val_set, params.importance, seed)
+        gone = target - record["rounds"][-1]["heads_removed"]
+        heads = least_important(importance, gone)
+        remove(model, heads, _neurons(model, tokenizer, val_set, params.ffn_fraction * target / schedule[-1], start))
+        pruned = macro_f1(np.array(val_set["labels"]), predict(model, tokenizer, val_set))
+        recovery = scratch / f"recovery-{number}"
+        summary = train(
+            model,
+            tokenizer,
+            train_set,
+            val_set,
+            params,
+            seed=seed,
+            scratch=recovery,
+            curves=recovery / "published",
+        )
+        record["rounds"].append(_round_row(model, number, start, pruned, summary["val_macro_f1"]))
+        record["importance"] += _importance_rows(number, importance, heads)
+        save(model, tokenizer, scratch / f"round-{number}", record)
+        shutil.rmtree(recovery)
+        print(
+            f"round {number}/{len(schedule)}: {target} of {sum(map(len, start.kept_heads))} heads removed, "
+            f"val macro F1 {pruned:.4f}, recovered {summary['val_macro_f1']:.4f}",
+            flush=True,
+        )
+    return load_model(str(scratch / f"round-{len(schedule)}")), record
+
+
+@torch.inference_mode()
+def predict(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dataset: Dataset) -> np.ndarray:
+    """Predicted label ids, [rows]."""
+    model.eval()
+    predictions = np.empty(len(dataset), dtype=np.int64)
+    for rows, batch in length_batches(dataset, tokenizer):
+        predictions[rows] = model(**batch.to(model.device)).logits.argmax(dim=-1).cpu().numpy()
+    return predictions
+
+
+def _last_round(scratch: Path) -> tuple[int, dict | None]:
+    """The number and the record of the last finished round; a round's folder appears whole or not at all."""
+    finished = [int(path.name.removeprefix("round-")) for path in scratch.glob("round-*")]
+    if not finished:
+        return 0, None
+    return max(finished), read_json(scratch / f"round-{max(finished)}" / "training.json")
+
+
+def _neurons(model, tokenizer, dataset, share: float, start: Structure) -> list[np.ndarray] | None:
+    """The least important neurons of every layer, so that `share` of those it started with are gone."""
+    if share == 0:
+        return None
+    counts = [
+        width - (old - round(share * old))
+        for old, width in zip(start.ffn_widths, structure_of(model).ffn_widths, strict=True)
+    ]
+    scores = neuron_importance(model, tokenizer, dataset)
+    return [np.argsort(score, kind="stable")[:count] for score, count in zip(scores, counts, strict=True)]
+
+
+def _round_row(model: PreTrainedModel, number: int, start: Structure, pruned: float, recovered: float) -> dict:
+    """A row of rounds.csv; sparsity is of the heads that the pruning started with."""
+    heads = sum(map(len, start.kept_heads))
+    now = structure_of(model)
+    removed = heads - sum(map(len, now.kept_heads))
+    return {
+        "round": number,
+        "heads_removed": removed,
+        "heads_left": heads - removed,
+        "head_sparsity": round(removed / heads, 6),
+        "neurons_removed": sum(start.ffn_widths) - sum(now.ffn_widths),
+        "parameters": model.num_parameters(),
+        "val_macro_f1_pruned": round(pruned, 6),
+        "val_macro_f1_recovered": round(recovered, 6),
+    }
+
+
+def _importance_rows(number: int, importance: np.ndarray, removed: list[tuple[int, int]]) -> list[dict]:
+    """Rows of importance.csv: the heads present when the round began, by their original index."""
+    return [
+        {
+            "round": number,
+            "layer": int(layer),
+            "head": int(head),
+            "importance": float(f"{importance[layer, head]:.6g}"),
+            "kept": int((layer, head) not in removed),
+        }
+        for layer, head in np.argwhere(~np.isnan(importance))
+    ]
