@@ -168,7 +168,7 @@ def test_the_last_head_of_a_layer_cannot_be_removed():
 
 
 def test_another_architecture_is_one_clear_error():
-    with pytest.raises(InputError, match="type `electra` cannot be pruned.*bert, roberta, distilbert"):
+    with pytest.raises(InputError, match=r"type `electra` cannot be pruned.*bert, roberta, distilbert"):
         structure_of(
             AutoClassifier.from_config(ElectraConfig(num_hidden_layers=1, hidden_size=8, num_attention_heads=2))
         )
