@@ -175,52 +175,44 @@ def pruning_curves(rounds: dict[str, pd.DataFrame], variants: list[str]) -> Figu
     """
     palette = colours(variants)
     figure, axes = plt.subplots(figsize=(8, 4.5))
-    for name, table in rounds.items():
-        share = 100 * table["head_sparsity"]
-        axes.plot(share, table["val_macro_f1_recovered"], "o-", color=palette[name], label=f"{name}, recovered")
-        just_pruned = table["val_macro_f1_pruned"]
-        axes.plot(share[1:], just_pruned[1:], "v", color=palette[name], alpha=0.55, label=f"{name}, just pruned")
-        for x, low, high in zip(share, just_pruned, table["val_macro_f1_recovered"], strict=True):
-            axes.plot([x, x], [low, high], ":", color=palette[name], linewidth=1)
-    first = next(iter(rounds.values()))["val_macro_f1_recovered"].iloc[0]
-    axes.axhline(first, color="0.5", linewidth=1, linestyle="--", label="before pruning")
+    longest_first = sorted(rounds, key=lambda name: -len(rounds[name]))
+    for width, name in zip(range(2 * len(rounds), 0, -2), longest_first, strict=True):
+        table, colour = rounds[name], palette[name]  # stages share their first rounds: the later ones are drawn thinner
+        share, recovered = 100 * table["head_sparsity"], table["val_macro_f1_recovered"]
+        pruned = table["val_macro_f1_pruned"]
+        axes.vlines(share, pruned, recovered, color=colour, linestyle=":", linewidth=width / 2)
+        style = {"color": colour, "linewidth": width, "markersize": 4 + width}
+        axes.plot(share, recovered, "o-", label=f"{name}, recovered", **style)
+        axes.plot(share[1:], pruned[1:], "v", alpha=0.6, label=f"{name}, just pruned", **style | {"linewidth": 0})
+    axes.axhline(recovered.iloc[0], color="0.5", linewidth=1, linestyle="--", label="before pruning")
     axes.set(title="What each round of pruning costs", xlabel="heads removed, %", ylabel="validation macro F1")
     axes.legend(frameon=False, fontsize=9)
     return figure
 
 
 def head_importance(tables: dict[str, pd.DataFrame]) -> Figure:
-    """Each head's score when it was last scored, a layer a row; crossed out, with its round, where it was removed.
+    """Each head's score when it was last scored, a layer a row; a removed one is crossed out and shows its round.
 
     Args:
         tables: stage -> its importance.csv.
     """
     figure, panels = plt.subplots(1, len(tables), figsize=(6.4 * len(tables), 4.4), squeeze=False)
     for axes, (name, table) in zip(panels.flat, tables.items(), strict=True):
-        last = table.sort_values("round").groupby(["layer", "head"]).last()
-        scores = last["importance"].unstack()
+        last = table.sort_values("round").groupby(["layer", "head"], as_index=False).last()
+        scores = last.pivot(index="layer", columns="head", values="importance")
         image = axes.imshow(scores, cmap="viridis", aspect="auto")
-        for row, layer in enumerate(scores.index):
-            for column, head in enumerate(scores.columns):
-                if (layer, head) in last.index and not last["kept"][layer, head]:
-                    half = 0.36
-                    for ends in ((-half, half), (half, -half)):
-                        axes.plot([column - half, column + half], [row + end for end in ends], color="white", lw=2.5)
-                        axes.plot([column - half, column + half], [row + end for end in ends], color="crimson", lw=1.3)
-                    axes.annotate(
-                        last["round"][layer, head],
-                        (column + 0.45, row + 0.45),
-                        ha="right",
-                        va="bottom",
-                        fontsize=7,
-                        color="white",
-                    )
+        for head in last[last["kept"] == 0].itertuples():
+            x, y = scores.columns.get_loc(head.head), scores.index.get_loc(head.layer)
+            for tilt in (-0.38, 0.38):
+                axes.plot([x - 0.38, x + 0.38], [y - tilt, y + tilt], color="crimson", linewidth=1.5)
+            disc = {"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": "crimson"}
+            axes.text(x, y, head.round, ha="center", va="center", fontsize=7, bbox=disc)
         axes.set_xticks(range(len(scores.columns)), scores.columns)
         axes.set_yticks(range(len(scores.index)), scores.index)
-        axes.set(title=f"{name}: importance of its heads", xlabel="head", ylabel="layer")
+        axes.set(title=f"{name} (×: removed in that round)", xlabel="head", ylabel="layer")
         axes.grid(visible=False)
         axes.spines[:].set_visible(False)
-        figure.colorbar(image, ax=axes, label="importance when last scored (×: removed, in round)")
+        figure.colorbar(image, ax=axes, label="importance when last scored")
     return figure
 
 

@@ -1,6 +1,8 @@
 """Heads and neurons are scored as published, removed for good, and the pruned model saves, loads and resumes."""
 
+import argparse
 import copy
+import json
 import math
 import subprocess
 import sys
@@ -23,14 +25,14 @@ from transformers import (
     RobertaConfig,
 )
 
-from fincompress import pruning, surgery
+from fincompress import pruning, pruning_study, surgery
 from fincompress.checkpoints import load_model, load_tokenizer, save
 from fincompress.dataset import tokenise
 from fincompress.distillation import build_student
 from fincompress.errors import InputError
 from fincompress.export import to_onnx
 from fincompress.importance import head_importance, neuron_importance
-from fincompress.params import PruneParams, StudentParams
+from fincompress.params import PruneParams, StudentParams, load_params
 from fincompress.pruning import least_important, predict, prune, removal_schedule
 from fincompress.runtime import open_classifier, predict_logits
 from fincompress.sources import read_embedded
@@ -311,7 +313,8 @@ def test_the_worst_heads_go_but_never_the_last_of_a_layer(importance, gone, coun
     chosen = least_important(importance, count)
     assert len(set(chosen)) == count and not any(gone[place] for place in chosen)
     left = ~gone
-    left[tuple(np.array(chosen).T)] = False if chosen else left[tuple(np.array(chosen).T)]
+    for place in chosen:
+        left[place] = False
     assert left.sum(axis=1).min() >= 1
     for layer in range(4):  # a head that stays, and is not its layer's last, matters no less than any that goes
         if left[layer].sum() > 1 and chosen:
@@ -434,7 +437,7 @@ def test_a_pruned_checkpoint_reloads_in_a_fresh_process(saved, tokenizer):
     result = subprocess.run(
         [sys.executable, "-c", script, str(folder)], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    printed = torch.tensor(eval(result.stdout))
+    printed = torch.tensor(json.loads(result.stdout))
     torch.testing.assert_close(printed, logits(model, tokenizer), rtol=0, atol=1e-6)
     assert {path.suffix for path in folder.iterdir()} == {".json", ".safetensors"}
 
@@ -473,3 +476,23 @@ def test_a_student_cannot_copy_pruned_layers_but_can_start_afresh(saved):
         build_student(str(folder), StudentParams(**shape, init="teacher"))
     student, _ = build_student(str(folder), StudentParams(**shape, init="random"))
     assert structure_of(student) == Structure([[0, 1, 2, 3]] * 2, [64, 64]) and not SCRATCH.exists()
+
+
+def test_the_study_has_a_row_a_criterion_and_seed_and_does_not_repeat_them(saved, tmp_path, monkeypatch):
+    folder, _ = saved
+    (tmp_path / "data").mkdir()
+    frame = pd.concat(group.head(8) for _, group in read_embedded().groupby("label"))
+    for name in ("train", "val", "test"):
+        frame.to_csv(tmp_path / "data" / f"{name}.csv", index=False)
+    (tmp_path / "data/labels.json").write_text(json.dumps({"labels": LABELS}))
+    short = load_params("prune30", path=ROOT / "params.yaml").prune30.model_copy(update={"epochs": 0})
+    monkeypatch.setattr(pruning_study, "load_params", lambda section: argparse.Namespace(prune30=short))
+    out = tmp_path / "results/study.csv"
+    rows = pruning_study.study("prune30", [1, 2], folder, tmp_path / "data", out)
+    assert list(zip(rows["importance"], rows["seed"], strict=True)) == [
+        (criterion, seed) for criterion in ("entropy", "magnitude", "gradient", "random") for seed in (1, 2)
+    ]
+    assert (rows["heads_removed"] == 2).all() and rows["macro_f1"].between(0, 1).all()
+    monkeypatch.setattr(pruning_study, "prune", None)
+    again = pruning_study.study("prune30", [1, 2], folder, tmp_path / "data", out)
+    assert len(again) == 8 and pruning_study.summary(again).count("| 2 |") == 4

@@ -1,0 +1,84 @@
+"""Compare the importance criteria: `python -m fincompress.pruning_study`, after `dvc repro teacher`.
+
+Prunes the teacher as a section of params.yaml says, once a criterion and seed, and writes a table of scores. A study
+that is interrupted goes on: rows already in the table are not computed again, and a pruning resumes at its last round.
+"""
+
+import argparse
+import shutil
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pandas as pd
+
+from fincompress.checkpoints import load_model, load_tokenizer
+from fincompress.dataset import read_labels, read_split, tokenise
+from fincompress.errors import InputError
+from fincompress.evaluation import macro_f1
+from fincompress.files import atomic_file
+from fincompress.params import PruneParams, load_params
+from fincompress.pruning import predict, prune, removal_schedule
+from fincompress.surgery import structure_of
+from fincompress.training import scratch_folder
+
+CRITERIA = get_args(PruneParams.model_fields["importance"].annotation)
+
+
+def study(section: str, seeds: list[int], teacher: Path, data: Path, out: Path) -> pd.DataFrame:
+    """Write `out`, a row a criterion and seed: validation macro F1 before the last recovery and after, and on test."""
+    params = getattr(load_params(section), section)
+    tokenizer, labels = load_tokenizer(str(teacher)), read_labels(data)
+    train_set, val_set, test_set = (
+        tokenise(read_split(data, name), labels, tokenizer) for name in ("train", "val", "test")
+    )
+    rows = pd.read_csv(out).to_dict("records") if out.is_file() else []
+    for criterion in CRITERIA:
+        for seed in seeds:
+            if any((row["section"], row["importance"], row["seed"]) == (section, criterion, seed) for row in rows):
+                continue
+            chosen = params.model_copy(update={"importance": criterion})
+            model = load_model(str(teacher))
+            schedule = removal_schedule(structure_of(model), chosen, section)
+            name = f"study-{section}-{criterion}-{seed}"
+            scratch = scratch_folder(name, {"seed": seed, section: chosen}, [data, teacher])
+            model, record = prune(
+                model, tokenizer, train_set, val_set, chosen, schedule=schedule, seed=seed, scratch=scratch
+            )
+            last = record["rounds"][-1]
+            test_f1 = macro_f1(np.array(test_set["labels"]), predict(model, tokenizer, test_set))
+            scores = {key: last[key] for key in ("heads_removed", "val_macro_f1_pruned", "val_macro_f1_recovered")}
+            rows.append({"section": section, "importance": criterion, "seed": seed, **scores, "macro_f1": test_f1})
+            with atomic_file(out) as path:
+                pd.DataFrame(rows).round(6).to_csv(path, index=False, lineterminator="\n")
+            shutil.rmtree(scratch)
+    return pd.DataFrame(rows)
+
+
+def summary(rows: pd.DataFrame) -> str:
+    """Mean and standard deviation over seeds as a Markdown table, a row a section and criterion."""
+    lines = ["| section | importance | seeds | val macro F1 | test macro F1 |", "|---|---|--:|--:|--:|"]
+    for (section, criterion), group in rows.groupby(["section", "importance"], sort=False):
+        spread = [
+            f"{group[key].mean():.3f} ± {group[key].std(ddof=0):.3f}" for key in ("val_macro_f1_recovered", "macro_f1")
+        ]
+        lines.append(f"| `{section}` | {criterion} | {len(group)} | {spread[0]} | {spread[1]} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Compare the importance criteria over several seeds.")
+    parser.add_argument("--section", choices=["prune30", "prune50"], default="prune50")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[42, 43, 44])
+    parser.add_argument("--teacher", type=Path, default=Path("models/teacher"))
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--out", type=Path, default=Path("docs/results/head_importance.csv"))
+    options = parser.parse_args()
+    try:
+        print(summary(study(**vars(options))))
+    except InputError as error:
+        parser.exit(2, f"error: {error}\n")
+
+
+if __name__ == "__main__":
+    main()
