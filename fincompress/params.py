@@ -107,6 +107,23 @@ class KdParams(TrainingParams):
     alpha: Fraction
 
 
+class QuantizationParams(Section):
+    """What both ways to int8 have."""
+
+    calibration_samples: Annotated[int, Field(ge=1)]
+    keep_classifier_float: bool
+
+
+class PtqParams(QuantizationParams):
+    """The `ptq` stage."""
+
+
+class QatParams(TrainingParams, QuantizationParams):
+    """The `qat` stage."""
+
+    source: Literal["teacher", "kd"]
+
+
 class BenchmarkParams(Section):
     """The `benchmark` stage."""
 
@@ -141,6 +158,8 @@ class Params(Section):
     teacher: TeacherParams
     student: StudentParams
     kd: KdParams
+    qat: QatParams
+    ptq: PtqParams
     benchmark: BenchmarkParams
     plots: PlotsParams
 
