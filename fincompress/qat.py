@@ -32,7 +32,7 @@ def fake_quantize(
         texts: training texts that set the activations' first ranges.
     """
     nncf = load_nncf()
-    _use_eager_quantizers()
+    _use_own_quantizers()
     names = {module: name for name, module in model.named_modules()}
     ignored = [f"{names[output_layer(model)].replace('.', '/')}/linear/0"] if keep_classifier_float else []
     dataset = nncf.Dataset(texts, lambda text: dict(tokenizer(text, truncation=True, return_tensors="pt")))
@@ -42,18 +42,62 @@ def fake_quantize(
     return model
 
 
-def _use_eager_quantizers() -> None:
-    """Let NNCF's quantisers run as plain tensor operations.
+def quantize_forward(values: torch.Tensor, low: torch.Tensor, width: torch.Tensor, levels: int) -> torch.Tensor:
+    """`values` clipped to `[low, low + width]` and rounded to the nearest of `levels` even steps, one of which is 0.
 
-    NNCF would compile C++ for them at first use, and go on differently where there is no compiler.
+    Args:
+        values: any shape.
+        low, width: one number, or one a channel ([channels, 1, …] along the one axis that is longer than 1).
+
+    Returns:
+        The values that integer arithmetic stands for, as floats of the same shape.
     """
-    from nncf.torch.quantization import extensions, reference
+    step = width / (levels - 1)
+    zero = torch.round(-low / step).to(torch.int32)
+    if step.numel() == 1:
+        return torch.fake_quantize_per_tensor_affine(values, step.reshape(()), zero.reshape(()), 0, levels - 1)
+    axis = max(range(step.dim()), key=lambda dimension: step.shape[dimension])
+    return torch.fake_quantize_per_channel_affine(values, step.reshape(-1), zero.reshape(-1), axis, 0, levels - 1)
 
-    functions = SimpleNamespace(
-        Quantize_forward=reference.torch_executor.forward, Quantize_backward=reference.torch_executor.backward
-    )
-    for extension in (extensions.QuantizedFunctionsCPU, extensions.QuantizedFunctionsCUDA):
-        extension._loaded_namespace = functions
+
+def quantize_backward(
+    gradient: torch.Tensor,
+    values: torch.Tensor,
+    low: torch.Tensor,
+    width: torch.Tensor,
+    levels: int,
+    level_low: int,
+    level_high: int,
+    asymmetric: bool = False,
+) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
+    """The straight-through gradient of `quantize_forward`, given that of its result.
+
+    With x the values and q their quantised form: dq/dx is 1 inside the range and 0 outside; dq/dwidth is
+    (q - x) / width inside, 1 above, and level_low / level_high below, where a symmetric range moves with its width;
+    dq/dlow is 0 inside and 1 outside.
+
+    Returns:
+        Gradients of `values`, of `low` (None for a symmetric range, which follows its width) and of `width`.
+    """
+    below, above = values < low, values > low + width
+    by_width = (quantize_forward(values, low, width, levels) - values).div_(width)
+    by_width.masked_fill_(below, level_low / level_high).masked_fill_(above, 1.0).mul_(gradient)
+    by_values = gradient.masked_fill(below | above, 0.0)
+    by_low = (gradient - by_values).sum_to_size(low.shape) if asymmetric else None
+    return by_values, by_low, by_width.sum_to_size(width.shape)
+
+
+def _use_own_quantizers() -> None:
+    """Let NNCF's quantisers run on the two functions above.
+
+    NNCF would compile C++ for them at first use, and run otherwise where there is no compiler; built from torch's
+    fused operations they are as fast without one.
+    """
+    from nncf.torch.quantization import extensions
+
+    functions = SimpleNamespace(Quantize_forward=quantize_forward, Quantize_backward=quantize_backward)
+    extensions.QuantizedFunctionsCPU._loaded_namespace = functions
+    extensions.QuantizedFunctionsCUDA._loaded_namespace = functions
 
 
 def _store_apart(module, state: dict[str, torch.Tensor], prefix: str, metadata: dict) -> None:

@@ -150,6 +150,9 @@ def fresh_project(tmp_path_factory, checkpoint) -> Project:
         "student.attention_heads": 4,
         "student.intermediate_size": 64,
         "kd.epochs": 2,
+        "qat.calibration_samples": 10,
+        "qat.learning_rate": 1.0e-4,
+        "ptq.calibration_samples": 10,
         "benchmark.runs": 20,
         "benchmark.warmups": 4,
         "benchmark.rounds": 2,
@@ -170,7 +173,7 @@ def fresh_project(tmp_path_factory, checkpoint) -> Project:
 def finished_project(fresh_project, tmp_path_factory) -> Project:
     """The project after its first full `dvc repro`, committed. Copy it before changing anything."""
     project = fresh_project.copy(tmp_path_factory.mktemp("project") / "finished")
-    assert project.repro() == ["prepare", "teacher", "kd", "benchmark", "plots"]
+    assert project.repro() == ["prepare", "teacher", "kd", "ptq", "qat", "benchmark", "plots"]
     project.run("git", "add", "--all")
     project.run("git", "commit", "--quiet", "--message", "First run")
     return project

@@ -23,10 +23,27 @@ def quality(project) -> dict[str, dict]:
 
 def test_full_run_leaves_metrics_tables_and_figures(finished_project):
     records = finished_project.metrics()
-    assert set(records) == {"teacher", "teacher_ort_fp32", "kd", "kd_ort_fp32", "bag_of_words"}
+    assert set(records) == {
+        "teacher",
+        "teacher_ort_fp32",
+        "teacher_ov_fp32",
+        "teacher_torch_int8",
+        "teacher_ov_int8",
+        "teacher_ort_int8",
+        "kd",
+        "kd_ov_int8",
+        "kd_ort_int8",
+        "qat",
+        "bag_of_words",
+    }
     assert len({json.dumps(_keys(record)) for record in records.values()}) == 1
     assert records["kd"]["parameters"] < records["teacher"]["parameters"]
-    assert records["kd_ort_fp32"]["macro_f1"] == pytest.approx(records["kd"]["macro_f1"], abs=0.03)
+    assert records["teacher_ov_fp32"]["macro_f1"] == pytest.approx(records["teacher"]["macro_f1"], abs=0.03)
+    assert records["qat"]["parameters"] == records["kd"]["parameters"]
+    gains = [
+        (r["speedup"], r["compression_gain"], r["runtime_gain"]) for n, r in records.items() if n != "bag_of_words"
+    ]
+    assert all(total == pytest.approx(first * second, rel=0.02) for total, first, second in gains)
     assert {path.name for path in (finished_project.root / "plots/figures").iterdir()} == {
         f"{name}.png"
         for name in (
@@ -80,7 +97,7 @@ def test_results_table_names_every_variant(project):
 
 def test_experiment_reruns_exactly_what_reads_the_changed_key(project):
     output = project.run("dvc", "exp", "run", "-S", "kd.temperature=2", "--name", "cooler").stdout
-    assert ran(output) == ["kd", "benchmark", "plots"]
+    assert ran(output) == ["kd", "ptq", "qat", "benchmark", "plots"]
     shown = project.run("dvc", "exp", "show", "--csv").stdout
     assert "cooler" in shown and "kd.temperature" in shown
 
@@ -96,7 +113,7 @@ def test_reverted_param_restores_training_but_measures_latency_again(project):
     samples = _checksum(project, "plots/tables/latency_samples.csv")
     before = quality(project)
     project.set_param("kd.alpha", 0.9)
-    assert project.repro() == ["kd", "benchmark", "plots"]
+    assert project.repro() == ["kd", "ptq", "qat", "benchmark", "plots"]
     assert _checksum(project, "models/kd/model.safetensors") != trained
     project.set_param("kd.alpha", 0.5)
     assert project.repro() == ["benchmark", "plots"]
