@@ -26,7 +26,7 @@ from fincompress.params import BenchmarkParams
 
 SETTLE_SECONDS = 0.3  # runtimes' threads spin for up to 0.2 s after their last work
 PROTOCOLS = ("real", "padded")
-LIBRARIES = ("torch", "transformers", "tokenizers", "onnxruntime", "scikit-learn", "numpy")
+LIBRARIES = ("torch", "transformers", "tokenizers", "onnxruntime", "openvino", "nncf", "scikit-learn", "numpy")
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Variant:
     network: str  # the trained network it holds
     runtime: str  # as `runtime.open_classifier` knows it
     folder: Path
+    shipped: Path | None = None  # the folder whose bytes are its size, where that is not `folder`
 
 
 class Worker:

@@ -1,43 +1,75 @@
 """Convert a checkpoint to another runtime's format, as a self-contained folder with its tokenizer."""
 
-import logging
 import shutil
-import warnings
 from pathlib import Path
 
 import torch
+from transformers import PreTrainedModel
 
 from fincompress.checkpoints import load_model
 from fincompress.files import atomic_folder
+from fincompress.offline import openvino, quiet
 
 _CARRIED = ("config.json", "tokenizer.json", "tokenizer_config.json")
 
 
 def to_onnx(checkpoint: Path, out: Path) -> None:
     """Write `out/model.onnx` (fp32, dynamic batch and length) and what inference needs beside it."""
-    model = _Logits(load_model(str(checkpoint))).eval()
-    names = ["input_ids", "attention_mask"]
-    if getattr(model.classifier.config, "type_vocab_size", 0):
-        names.append("token_type_ids")
-    example = {name: torch.ones(2, 16, dtype=torch.int64) for name in names}
+    model = load_model(str(checkpoint))
+    example = _example(model)
     axes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
-    with atomic_folder(out) as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own deprecations
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with atomic_folder(out) as folder, quiet():
         torch.onnx.export(
-            model,
+            _Logits(model).eval(),
             (),
             folder / "model.onnx",
             kwargs=example,
-            input_names=names,
+            input_names=list(example),
             output_names=["logits"],
-            dynamic_shapes={name: axes for name in names},
+            dynamic_shapes={name: axes for name in example},
             dynamo=True,
             external_data=False,
             verbose=False,
         )
-        for name in _CARRIED:
-            shutil.copy2(checkpoint / name, folder / name)
+        carry(checkpoint, folder)
+
+
+def to_openvino(checkpoint: Path, out: Path) -> None:
+    """Write `out/openvino_model.xml` and `.bin` (fp32, dynamic batch and length) and what inference needs beside it."""
+    with atomic_folder(out) as folder:
+        save_openvino(as_openvino(load_model(str(checkpoint))), checkpoint, folder)
+
+
+def as_openvino(model: PreTrainedModel) -> openvino.Model:
+    """A classifier, fake-quantised or not, as an OpenVINO graph from named inputs [batch, seq] to `logits`.
+
+    A fake-quantised weight is stored as int8 there, with its scales.
+    """
+    wrapper = _Logits(model).eval()  # a wrapper in training mode would put the model in training mode
+    with quiet(), torch.no_grad():
+        graph = openvino.convert_model(wrapper, example_input=_example(model))
+    graph.outputs[0].tensor.set_names({"logits"})
+    return graph
+
+
+def save_openvino(graph: openvino.Model, checkpoint: Path, folder: Path) -> None:
+    """Write `graph` to `folder`, every constant in its own precision, with the configuration and the tokenizer."""
+    openvino.save_model(graph, folder / "openvino_model.xml", compress_to_fp16=False)
+    carry(checkpoint, folder)
+
+
+def carry(checkpoint: Path, folder: Path) -> None:
+    """Copy what every runtime reads beside the weights."""
+    for name in _CARRIED:
+        shutil.copy2(checkpoint / name, folder / name)
+
+
+def _example(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """Inputs to trace the model with; the runtime feeds the same names."""
+    names = ["input_ids", "attention_mask"]
+    if getattr(model.config, "type_vocab_size", 0):
+        names.append("token_type_ids")
+    return {name: torch.ones(2, 16, dtype=torch.int64) for name in names}
 
 
 class _Logits(torch.nn.Module):

@@ -11,6 +11,7 @@ from fincompress.evaluation import breakdown, scores
 from fincompress.files import folder_bytes
 
 REFERENCE = "teacher"
+FP32_TEACHERS = ("teacher", "teacher_ort_fp32", "teacher_ov_fp32")  # one a runtime
 PERCENTILES = (50, 95, 99)
 
 
@@ -32,9 +33,11 @@ def variant_metrics(
 ) -> dict[str, dict]:
     """Quality, size and speed of every variant.
 
-    `speedup` is the teacher's padded median latency over the variant's. It has two causes, told apart:
-    `compression_gain` compares with the teacher in the same runtime, `runtime_gain` with the same network in
-    PyTorch; both are None where there is no such counterpart.
+    `speedup` is the fp32 PyTorch teacher's padded median latency over the variant's. It is the product of two
+    causes, told apart by the fp32 teacher in the variant's own runtime: `compression_gain` is that teacher's latency
+    over the variant's (same runtime: what a smaller network and int8 bring), `runtime_gain` is the PyTorch
+    teacher's over that teacher's (same model: what the runtime brings). Both are None where the teacher was not
+    measured in the runtime. PyTorch's own int8 counts as PyTorch.
 
     Args:
         splits: the `val` and `test` rows that were scored.
@@ -42,14 +45,16 @@ def variant_metrics(
     """
     latency = _percentiles(measured.samples)
     predicted = {split: predictions(measured, split) for split in splits}
-    counterpart = {(variant.network, variant.runtime): variant.name for variant in variants}
+    bases = {variant.runtime: variant.name for variant in variants if variant.name in FP32_TEACHERS}
 
-    def ratio(name: str | None, own: str, protocol: str = "padded") -> float | None:
-        return None if name is None else round(latency[name, protocol]["p50"] / latency[own, protocol]["p50"], 3)
+    def ratio(name: str | None, own: str | None, protocol: str = "padded") -> float | None:
+        if name is None or own is None:
+            return None
+        return round(latency[name, protocol]["p50"] / latency[own, protocol]["p50"], 3)
 
     table = {}
     for variant in variants:
-        name = variant.name
+        name, base = variant.name, bases.get(variant.runtime.removesuffix("_int8"))
         test = scores(splits["test"]["label"].to_numpy(), predicted["test"][name])
         val = scores(splits["val"]["label"].to_numpy(), predicted["val"][name])
         throughput = measured.throughput.query("variant == @name")["per_s"]
@@ -59,15 +64,15 @@ def variant_metrics(
             "agreement": round(float((predicted["test"][name] == predicted["test"][REFERENCE]).mean()), 6),
             "val_macro_f1": round(val["macro_f1"], 6),
             "parameters": parameters[variant.network],
-            "size_mb": round(folder_bytes(variant.folder) / 1e6, 3),
+            "size_mb": round(folder_bytes(variant.shipped or variant.folder) / 1e6, 3),
             "latency_ms": latency[name, "real"],
             "latency_padded_ms": latency[name, "padded"],
             "tokenise_ms": round(float(measured.samples.query("variant == @name")["encode_ms"].median()), 4),
             "throughput_per_s": round(float(throughput.median()), 1),
             "speedup": ratio(REFERENCE, name),
             "speedup_real": ratio(REFERENCE, name, "real"),
-            "compression_gain": ratio(counterpart.get((REFERENCE, variant.runtime)), name),
-            "runtime_gain": ratio(counterpart.get((variant.network, "torch")), name),
+            "compression_gain": ratio(base, name),
+            "runtime_gain": ratio(REFERENCE, base),
             "peak_rss_mb": round(measured.peak_rss_mb[name], 1),
         }
     return table

@@ -124,6 +124,23 @@ class PruneParams(TrainingParams):
     importance: Literal["entropy", "magnitude", "gradient", "random"]
 
 
+class QuantizationParams(Section):
+    """What both ways to int8 have."""
+
+    calibration_samples: Annotated[int, Field(ge=1)]
+    keep_classifier_float: bool
+
+
+class PtqParams(QuantizationParams):
+    """The `ptq` stage."""
+
+
+class QatParams(TrainingParams, QuantizationParams):
+    """The `qat` stage."""
+
+    source: Literal["teacher", "kd", "ikd", "prune30", "prune50"]
+
+
 class BenchmarkParams(Section):
     """The `benchmark` stage."""
 
@@ -161,6 +178,8 @@ class Params(Section):
     ikd: IkdParams
     prune30: PruneParams
     prune50: PruneParams
+    qat: QatParams
+    ptq: PtqParams
     benchmark: BenchmarkParams
     plots: PlotsParams
 

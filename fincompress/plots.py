@@ -1,5 +1,6 @@
 """Figures, drawn from metrics and tables on disk; no model is loaded here."""
 
+import re
 from pathlib import Path
 
 import matplotlib
@@ -14,7 +15,7 @@ from fincompress.results import pareto_front
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-MARKERS = {"torch": "o", "ONNX Runtime": "s", "bag of words": "D"}
+MARKERS = {"torch": "o", "ONNX Runtime": "s", "OpenVINO": "^", "bag of words": "D"}
 LATENCY_KEYS = {"real": "latency_ms", "padded": "latency_padded_ms"}
 STYLE = {
     "axes.spines.top": False,
@@ -30,15 +31,17 @@ STYLE = {
 
 
 def network_of(variant: str) -> str:
-    """The network a variant holds: `kd_ort_fp32` holds `kd`."""
-    return variant.split("_ort")[0]
+    """The network a variant holds: `kd_ort_int8` holds `kd`."""
+    return re.split(r"_(?:ort|ov|torch)_", variant)[0]
 
 
 def runtime_of(variant: str) -> str:
     """The runtime a variant runs on."""
     if variant == "bag_of_words":
         return "bag of words"
-    return "ONNX Runtime" if "_ort" in variant else "torch"
+    if variant == "qat" or "_ov_" in variant:
+        return "OpenVINO"
+    return "ONNX Runtime" if "_ort_" in variant else "torch"
 
 
 def colours(variants: list[str]) -> dict[str, tuple]:

@@ -1,5 +1,6 @@
 """One inference interface over every runtime; each is imported only when a model needs it."""
 
+import warnings
 from pathlib import Path
 from typing import Protocol
 
@@ -7,6 +8,18 @@ import numpy as np
 
 from fincompress.errors import InputError
 from fincompress.files import read_json
+
+BUCKET = 8
+"""OpenVINO is fed lengths that are multiples of this many word pieces, so that it prepares for few of them."""
+
+_CHECKPOINT = ["model.safetensors", "config.json", "tokenizer.json"]
+_NEEDED = {
+    "torch": _CHECKPOINT,
+    "torch_int8": _CHECKPOINT,
+    "onnxruntime": ["model.onnx", "config.json", "tokenizer.json"],
+    "openvino": ["openvino_model.xml", "openvino_model.bin", "config.json", "tokenizer.json"],
+    "bag_of_words": ["model.safetensors", "bag_of_words.json"],
+}
 
 
 class Classifier(Protocol):
@@ -24,17 +37,15 @@ class Classifier(Protocol):
 
 
 def open_classifier(folder: Path, runtime: str, threads: int) -> Classifier:
-    """Load the model in `folder` into `runtime` (torch, onnxruntime or bag_of_words) on `threads` CPU threads.
+    """Load the model in `folder` into `runtime` on `threads` CPU threads.
+
+    Args:
+        runtime: torch, torch_int8, onnxruntime, openvino or bag_of_words.
 
     Raises:
         InputError: the folder lacks a file that the runtime needs.
     """
-    needed = {
-        "torch": ["model.safetensors", "config.json", "tokenizer.json"],
-        "onnxruntime": ["model.onnx", "config.json", "tokenizer.json"],
-        "bag_of_words": ["model.safetensors", "bag_of_words.json"],
-    }[runtime]
-    missing = [name for name in needed if not (folder / name).is_file()]
+    missing = [name for name in _NEEDED[runtime] if not (folder / name).is_file()]
     if missing:
         raise InputError(
             f"{folder}: no {', '.join(missing)}, which a model for {runtime} needs; `dvc repro` rebuilds it"
@@ -43,7 +54,12 @@ def open_classifier(folder: Path, runtime: str, threads: int) -> Classifier:
         from fincompress.bag_of_words import BagOfWords
 
         return BagOfWords.load(folder)
-    return {"torch": TorchClassifier, "onnxruntime": OnnxClassifier}[runtime](folder, threads)
+    return {
+        "torch": TorchClassifier,
+        "torch_int8": TorchInt8Classifier,
+        "onnxruntime": OnnxClassifier,
+        "openvino": OpenVinoClassifier,
+    }[runtime](folder, threads)
 
 
 def predict_logits(classifier: Classifier, texts: list[str], batch_size: int = 32) -> np.ndarray:
@@ -106,6 +122,22 @@ class TorchClassifier(_TransformerClassifier):
             return self.model(**tensors).logits.numpy()
 
 
+class TorchInt8Classifier(TorchClassifier):
+    """A transformers checkpoint whose linear layers PyTorch quantises at load time, activations at run time.
+
+    For comparison only: PyTorch has deprecated this path (`torch.ao.quantization.quantize_dynamic`), and its
+    embeddings stay in fp32.
+    """
+
+    def __init__(self, folder: Path, threads: int):
+        super().__init__(folder, threads)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the deprecation
+            self.model = self._torch.ao.quantization.quantize_dynamic(
+                self.model, {self._torch.nn.Linear}, dtype=self._torch.qint8
+            )
+
+
 class OnnxClassifier(_TransformerClassifier):
     """An ONNX model in ONNX Runtime on the CPU."""
 
@@ -123,3 +155,40 @@ class OnnxClassifier(_TransformerClassifier):
 
     def logits(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
         return self.session.run(["logits"], inputs)[0]
+
+
+class OpenVinoClassifier(_TransformerClassifier):
+    """An OpenVINO model on the CPU: one stream, tuned for latency, arithmetic in the precision it is stored in.
+
+    The graph's length is dynamic, but OpenVINO prepares for every new one, which takes longer than an inference.
+    Lengths are therefore padded up to buckets of `BUCKET` word pieces. The attention mask makes the padding harmless:
+    ranges of activations are fixed in the model and do not depend on what else is in a batch.
+    """
+
+    def __init__(self, folder: Path, threads: int):
+        from fincompress.offline import openvino
+
+        super().__init__(folder)
+        self._longest = min(self.max_length, read_json(folder / "config.json").get("max_position_embeddings", np.inf))
+        options = {
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": "f32",  # or a CPU with bf16 would round differently from the others
+        }
+        model = openvino.Core().compile_model(str(folder / "openvino_model.xml"), "CPU", options)
+        self.input_names = [port.any_name for port in model.inputs]
+        self._request = model.create_infer_request()
+
+    def logits(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        return self._request.infer(self._in_bucket(inputs), share_inputs=True)["logits"]
+
+    def _in_bucket(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The same texts, [batch, seq] padded to [batch, bucket]."""
+        length = inputs["input_ids"].shape[1]
+        extra = max(0, min(-(-length // BUCKET) * BUCKET, self._longest) - length)
+        fill = {"input_ids": self._padding["pad_id"]}  # zeros in the mask and the token types
+        return {
+            name: np.pad(array, ((0, 0), (0, extra)), constant_values=fill.get(name, 0))
+            for name, array in inputs.items()
+        }

@@ -113,7 +113,7 @@ def scratch_folder(stage: str, params: dict, inputs: list[Path]) -> Path:
     taken up by a different computation. Folders of the same stage under other hashes are removed.
     """
     digest = hashlib.sha256(json.dumps(params, sort_keys=True, default=str).encode())
-    for package in ("torch", "transformers"):
+    for package in ("torch", "transformers", "nncf"):
         digest.update(version(package).encode())
     code = Path(__file__).parent.glob("*.py")
     files = [file for path in inputs for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file()]

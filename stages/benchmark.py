@@ -7,10 +7,11 @@ from fincompress import stage
 from fincompress.bag_of_words import BagOfWords
 from fincompress.benchmark import Variant, environment, measure
 from fincompress.dataset import read_labels, read_split
-from fincompress.export import to_onnx
-from fincompress.files import atomic_file, write_json
+from fincompress.export import to_onnx, to_openvino
+from fincompress.files import atomic_file, read_json, write_json
 from fincompress.metrics import breakdown_table, count_parameters, predictions, round_medians, variant_metrics
 from fincompress.params import load_params
+from fincompress.quantization import save_torch_int8
 
 NETWORKS = ("teacher", "kd", "ikd", "prune30", "prune50")
 
@@ -28,8 +29,9 @@ def main(
         variants = build_variants(data, models, Path(temporary))
         texts = {name: rows["text"].tolist() for name, rows in splits.items()}
         measured = measure(variants, texts, params.benchmark, params.seed)
-        originals = [variant for variant in variants if variant.runtime != "onnxruntime"]
+        originals = [variant for variant in variants if variant.runtime in ("torch", "bag_of_words")]
         parameters = {variant.network: count_parameters(variant.folder) for variant in originals}
+        parameters["qat"] = parameters[read_json(models / "qat" / "training.json")["source"]]
         results = variant_metrics(variants, measured, splits, parameters)
     for name, record in results.items():
         write_json(metrics / f"{name}.json", record)
@@ -46,12 +48,20 @@ def main(
 
 
 def build_variants(data: Path, models: Path, folder: Path) -> list[Variant]:
-    """Every network in PyTorch and, so that the runtime's gain shows apart, in ONNX Runtime; and the floor."""
-    variants = []
+    """Every network in PyTorch and in both int8 formats, the teacher in every runtime in fp32, and the floor."""
+    variants = [Variant("qat", "qat", "openvino", models / "qat")]
     for network in NETWORKS:
         variants.append(Variant(network, network, "torch", models / network))
-        to_onnx(models / network, folder / network)
-        variants.append(Variant(f"{network}_ort_fp32", network, "onnxruntime", folder / network))
+        for suffix, runtime in (("ov_int8", "openvino"), ("ort_int8", "onnxruntime")):
+            name = f"{network}_{suffix}"
+            variants.append(Variant(name, network, runtime, models / "ptq" / name))
+    teacher = models / "teacher"
+    to_onnx(teacher, folder / "onnx")
+    variants.append(Variant("teacher_ort_fp32", "teacher", "onnxruntime", folder / "onnx"))
+    to_openvino(teacher, folder / "openvino")
+    variants.append(Variant("teacher_ov_fp32", "teacher", "openvino", folder / "openvino"))
+    save_torch_int8(teacher, folder / "torch_int8")
+    variants.append(Variant("teacher_torch_int8", "teacher", "torch_int8", teacher, shipped=folder / "torch_int8"))
     BagOfWords.fit(read_split(data, "train"), read_labels(data)).save(folder / "bag_of_words")
     variants.append(Variant("bag_of_words", "bag_of_words", "bag_of_words", folder / "bag_of_words"))
     return variants

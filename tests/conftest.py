@@ -156,6 +156,9 @@ def fresh_project(tmp_path_factory, checkpoint) -> Project:
             for stage in ("prune30", "prune50")
             for key, value in {"heads_per_round": 0.25, "learning_rate": 1.0e-3}.items()
         },
+        "qat.calibration_samples": 10,
+        "qat.learning_rate": 1.0e-4,
+        "ptq.calibration_samples": 10,
         "benchmark.runs": 20,
         "benchmark.warmups": 4,
         "benchmark.rounds": 2,
@@ -176,7 +179,7 @@ def fresh_project(tmp_path_factory, checkpoint) -> Project:
 def finished_project(fresh_project, tmp_path_factory) -> Project:
     """The project after its first full `dvc repro`, committed. Copy it before changing anything."""
     project = fresh_project.copy(tmp_path_factory.mktemp("project") / "finished")
-    assert project.repro() == ["prepare", "teacher", "kd", "ikd", "prune30", "prune50", "benchmark", "plots"]
+    assert project.repro()[-2:] == ["benchmark", "plots"]
     project.run("git", "add", "--all")
     project.run("git", "commit", "--quiet", "--message", "First run")
     return project

@@ -103,27 +103,43 @@ def hand_made(medians: dict[str, float]) -> Measurements:
 
 
 def test_gains_of_compression_and_runtime_are_told_apart(tmp_path):
-    medians = {"teacher": 80.0, "teacher_ort_fp32": 40.0, "kd": 20.0, "kd_ort_fp32": 8.0, "bag_of_words": 0.1}
+    medians = {
+        "teacher": 80.0,
+        "teacher_ort_fp32": 40.0,
+        "teacher_torch_int8": 32.0,
+        "kd": 20.0,
+        "kd_ort_int8": 8.0,
+        "qat": 4.0,
+        "bag_of_words": 0.1,
+    }
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "file").write_bytes(bytes(2_000_000))
+    empty = tmp_path / "empty"
     variants = [
-        Variant("teacher", "teacher", "torch", tmp_path),
-        Variant("teacher_ort_fp32", "teacher", "onnxruntime", tmp_path),
-        Variant("kd", "kd", "torch", tmp_path),
-        Variant("kd_ort_fp32", "kd", "onnxruntime", tmp_path),
-        Variant("bag_of_words", "bag_of_words", "bag_of_words", tmp_path),
+        Variant("teacher", "teacher", "torch", empty),
+        Variant("teacher_ort_fp32", "teacher", "onnxruntime", empty),
+        Variant("teacher_torch_int8", "teacher", "torch_int8", empty, shipped=tmp_path / "state"),
+        Variant("kd", "kd", "torch", empty),
+        Variant("kd_ort_int8", "kd", "onnxruntime", empty),
+        Variant("qat", "qat", "openvino", empty),
+        Variant("bag_of_words", "bag_of_words", "bag_of_words", empty),
     ]
     rows = pd.DataFrame({"label": ["a", "b", "b", "a"]})
-    parameters = {"teacher": 10, "kd": 5, "bag_of_words": 1}
+    parameters = {"teacher": 10, "kd": 5, "qat": 5, "bag_of_words": 1}
     table = variant_metrics(variants, hand_made(medians), {"val": rows, "test": rows}, parameters)
     gains = {name: (row["speedup"], row["compression_gain"], row["runtime_gain"]) for name, row in table.items()}
     assert gains == {
         "teacher": (1, 1, 1),
         "teacher_ort_fp32": (2, 1, 2),
+        "teacher_torch_int8": (2.5, 2.5, 1),
         "kd": (4, 4, 1),
-        "kd_ort_fp32": (10, 5, 2.5),
+        "kd_ort_int8": (10, 5, 2),
+        "qat": (20, None, None),
         "bag_of_words": (800, None, None),
     }
     assert table["kd"]["latency_ms"] == {"p50": 10, "p95": 10, "p99": 10}
-    assert table["kd"]["accuracy"] == table["kd"]["agreement"] == 0.75 and table["kd_ort_fp32"]["parameters"] == 5
+    assert table["kd"]["accuracy"] == table["kd"]["agreement"] == 0.75 and table["kd_ort_int8"]["parameters"] == 5
+    assert table["teacher_torch_int8"]["size_mb"] == 2 and table["teacher"]["size_mb"] == 0
     assert len({tuple(row) for row in table.values()}) == 1
 
 

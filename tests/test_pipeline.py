@@ -24,13 +24,19 @@ def quality(project) -> dict[str, dict]:
 def test_full_run_leaves_metrics_tables_and_figures(finished_project):
     records = finished_project.metrics()
     networks = ("teacher", "kd", "ikd", "prune30", "prune50")
-    assert set(records) == {*networks, *(f"{name}_ort_fp32" for name in networks), "bag_of_words"}
+    converted = {f"{name}{suffix}" for name in networks for suffix in ("", "_ov_int8", "_ort_int8")}
+    others = {"teacher_ort_fp32", "teacher_ov_fp32", "teacher_torch_int8", "qat", "bag_of_words"}
+    assert set(records) == converted | others
     assert len({json.dumps(_keys(record)) for record in records.values()}) == 1
-    assert records["kd"]["parameters"] < records["teacher"]["parameters"]
     sizes = [(records[name]["parameters"], records[name]["size_mb"]) for name in ("prune50", "prune30", "teacher")]
     assert sizes[0] < sizes[1] < sizes[2] and sizes[0][1] < sizes[1][1] < sizes[2][1]
-    for name in networks[1:]:
-        assert records[f"{name}_ort_fp32"]["macro_f1"] == pytest.approx(records[name]["macro_f1"], abs=0.03)
+    for runtime in ("ort", "ov"):
+        assert records[f"teacher_{runtime}_fp32"]["macro_f1"] == pytest.approx(records["teacher"]["macro_f1"], abs=0.03)
+    assert records["qat"]["parameters"] == records["ikd"]["parameters"] < records["teacher"]["parameters"]
+    gains = [
+        (r["speedup"], r["compression_gain"], r["runtime_gain"]) for n, r in records.items() if n != "bag_of_words"
+    ]
+    assert all(total == pytest.approx(first * second, rel=0.02) for total, first, second in gains)
     assert {path.name for path in (finished_project.root / "plots/figures").iterdir()} == {
         f"{name}.png"
         for name in (
@@ -86,7 +92,7 @@ def test_results_table_names_every_variant(project):
 
 def test_experiment_reruns_exactly_what_reads_the_changed_key(project):
     output = project.run("dvc", "exp", "run", "-S", "kd.temperature=2", "--name", "cooler").stdout
-    assert ran(output) == ["kd", "benchmark", "plots"]
+    assert ran(output) == ["kd", "ptq", "qat", "benchmark", "plots"]
     shown = project.run("dvc", "exp", "show", "--csv").stdout
     assert "cooler" in shown and "kd.temperature" in shown
 
@@ -102,7 +108,7 @@ def test_reverted_param_restores_training_but_measures_latency_again(project):
     samples = _checksum(project, "plots/tables/latency_samples.csv")
     before = quality(project)
     project.set_param("kd.alpha", 0.9)
-    assert project.repro() == ["kd", "benchmark", "plots"]
+    assert project.repro() == ["kd", "ptq", "qat", "benchmark", "plots"]
     assert _checksum(project, "models/kd/model.safetensors") != trained
     project.set_param("kd.alpha", 0.5)
     assert project.repro() == ["benchmark", "plots"]

@@ -1,0 +1,147 @@
+"""Quantisation-aware training: int8 fake quantisation in the forward pass, a straight-through gradient, conversion.
+
+Rounding has no useful gradient, so it is passed straight through (Bengio et al. 2013, arXiv:1308.3432) inside a
+quantiser's range, and stopped outside it; ranges are learnt with the weights (Jain et al. 2020, arXiv:1903.08066).
+NNCF inserts the quantisers: https://docs.openvino.ai/2025/openvino-workflow/model-optimization-guide.html
+"""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from fincompress.checkpoints import load_tokenizer, output_layer
+from fincompress.errors import InputError
+from fincompress.export import as_openvino, save_openvino
+from fincompress.files import atomic_folder, write_json
+from fincompress.offline import load_nncf, quiet
+from fincompress.quantization import nncf_options
+from fincompress.runtime import open_classifier, predict_logits
+
+MIN_AGREEMENT = 0.99
+
+
+def fake_quantize(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str], keep_classifier_float: bool
+) -> PreTrainedModel:
+    """`model` with a quantiser on every weight and activation that int8 inference has in int8, ready to be trained.
+
+    Args:
+        texts: training texts that set the activations' first ranges.
+    """
+    nncf = load_nncf()
+    _use_own_quantizers()
+    names = {module: name for name, module in model.named_modules()}
+    ignored = [f"{names[output_layer(model)].replace('.', '/')}/linear/0"] if keep_classifier_float else []
+    dataset = nncf.Dataset(texts, lambda text: dict(tokenizer(text, truncation=True, return_tensors="pt")))
+    with quiet():
+        model = nncf.quantize(model, dataset, subset_size=len(texts), **nncf_options(ignored))
+    model.register_state_dict_post_hook(_store_apart)
+    return model
+
+
+def quantize_forward(values: torch.Tensor, low: torch.Tensor, width: torch.Tensor, levels: int) -> torch.Tensor:
+    """`values` clipped to `[low, low + width]` and rounded to the nearest of `levels` even steps, one of which is 0.
+
+    Args:
+        values: any shape.
+        low, width: one number, or one a channel ([channels, 1, …] along the one axis that is longer than 1).
+
+    Returns:
+        The values that integer arithmetic stands for, as floats of the same shape.
+    """
+    step = width / (levels - 1)
+    zero = torch.round(-low / step).to(torch.int32)
+    if step.numel() == 1:
+        return torch.fake_quantize_per_tensor_affine(values, step.reshape(()), zero.reshape(()), 0, levels - 1)
+    axis = max(range(step.dim()), key=lambda dimension: step.shape[dimension])
+    return torch.fake_quantize_per_channel_affine(values, step.reshape(-1), zero.reshape(-1), axis, 0, levels - 1)
+
+
+def quantize_backward(
+    gradient: torch.Tensor,
+    values: torch.Tensor,
+    low: torch.Tensor,
+    width: torch.Tensor,
+    levels: int,
+    level_low: int,
+    level_high: int,
+    asymmetric: bool = False,
+) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
+    """The straight-through gradient of `quantize_forward`, given that of its result.
+
+    With x the values and q their quantised form: dq/dx is 1 inside the range and 0 outside; dq/dwidth is
+    (q - x) / width inside, 1 above, and level_low / level_high below, where a symmetric range moves with its width;
+    dq/dlow is 0 inside and 1 outside.
+
+    Returns:
+        Gradients of `values`, of `low` (None for a symmetric range, which follows its width) and of `width`.
+    """
+    below, above = values < low, values > low + width
+    by_width = (quantize_forward(values, low, width, levels) - values).div_(width)
+    by_width.masked_fill_(below, level_low / level_high).masked_fill_(above, 1.0).mul_(gradient)
+    by_values = gradient.masked_fill(below | above, 0.0)
+    by_low = (gradient - by_values).sum_to_size(low.shape) if asymmetric else None
+    return by_values, by_low, by_width.sum_to_size(width.shape)
+
+
+def _use_own_quantizers() -> None:
+    """Let NNCF's quantisers run on the two functions above.
+
+    NNCF would compile C++ for them at first use, and run otherwise where there is no compiler; built from torch's
+    fused operations they are as fast without one.
+    """
+    from nncf.torch.quantization import extensions
+
+    functions = SimpleNamespace(Quantize_forward=quantize_forward, Quantize_backward=quantize_backward)
+    extensions.QuantizedFunctionsCPU._loaded_namespace = functions
+    extensions.QuantizedFunctionsCUDA._loaded_namespace = functions
+
+
+def _store_apart(module, state: dict[str, torch.Tensor], prefix: str, metadata: dict) -> None:
+    """Give tensors that several names share (the ranges of an input to three layers) a copy each, as safetensors asks.
+
+    All of them are equal, so loading them one after another restores the shared one.
+    """
+    seen = set()
+    for name, tensor in state.items():
+        if tensor.data_ptr() in seen:
+            state[name] = tensor.clone()
+        seen.add(tensor.data_ptr())
+
+
+def convert(model: PreTrainedModel, source: Path, out: Path, texts: list[str], training: dict) -> float:
+    """Write a fake-quantised `model` as a self-contained int8 OpenVINO folder, if it predicts the same there.
+
+    Args:
+        source: the checkpoint that training started from; its configuration and tokenizer are taken over.
+        texts: held-out texts to compare predictions on; test texts stay unseen.
+        training: the summary to keep beside the model.
+
+    Returns:
+        The share of `texts` on which both predict the same label.
+
+    Raises:
+        InputError: that share is below `MIN_AGREEMENT`; nothing is written.
+    """
+    expected = _predictions(model.eval(), load_tokenizer(str(source)), texts)
+    with atomic_folder(out) as folder:
+        save_openvino(as_openvino(model), source, folder)
+        converted = open_classifier(folder, "openvino", threads=torch.get_num_threads())
+        agreement = float((predict_logits(converted, texts).argmax(axis=1) == expected).mean())
+        if agreement < MIN_AGREEMENT:
+            raise InputError(
+                f"{out}: the converted int8 model predicts as the fake-quantised one on only {agreement:.1%} of the "
+                f"validation texts (at least {MIN_AGREEMENT:.0%} expected); lower qat.learning_rate in params.yaml"
+            )
+        write_json(folder / "training.json", training)
+    return agreement
+
+
+@torch.inference_mode()
+def _predictions(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> np.ndarray:
+    """Predicted ids, [texts]; one text at a time, so without padding."""
+    inputs = (tokenizer(text, truncation=True, return_tensors="pt").to(model.device) for text in texts)
+    return np.array([int(model(**batch).logits.argmax()) for batch in inputs])

@@ -1,0 +1,51 @@
+"""qat: fine-tune a network with int8 fake quantisation, and convert it to int8 for OpenVINO."""
+
+import shutil
+from pathlib import Path
+
+from transformers import set_seed
+
+from fincompress import stage
+from fincompress.checkpoints import load_model, load_tokenizer
+from fincompress.dataset import read_labels, read_split, tokenise
+from fincompress.params import load_params
+from fincompress.qat import convert, fake_quantize
+from fincompress.quantization import calibration_texts
+from fincompress.training import scratch_folder, train
+
+
+def main(
+    data: Path = Path("data"),
+    models: Path = Path("models"),
+    out: Path = Path("models/qat"),
+    curves: Path = Path("plots/training/qat"),
+) -> None:
+    """Write the int8 model to OUT and its learning curves to CURVES; start from the network in MODELS."""
+    params = load_params("seed", "qat")
+    set_seed(params.seed)
+    source = models / params.qat.source
+    labels, tokenizer = read_labels(data), load_tokenizer(str(source))
+    rows = {name: read_split(data, name) for name in ("train", "val")}
+    texts = calibration_texts(rows["train"], params.qat.calibration_samples, params.seed)
+    model = fake_quantize(load_model(str(source)), tokenizer, texts, params.qat.keep_classifier_float)
+    scratch = scratch_folder("qat", vars(params), [data, source])
+    summary = train(
+        model,
+        tokenizer,
+        tokenise(rows["train"], labels, tokenizer),
+        tokenise(rows["val"], labels, tokenizer),
+        params.qat,
+        seed=params.seed,
+        scratch=scratch,
+        curves=curves,
+    )
+    agreement = convert(model, source, out, rows["val"]["text"].tolist(), {"source": params.qat.source, **summary})
+    shutil.rmtree(scratch)
+    print(
+        f"qat: val macro F1 {summary['val_macro_f1']:.4f} at epoch {summary['best_epoch']}; "
+        f"converted to int8, {agreement:.1%} of predictions stay the same"
+    )
+
+
+if __name__ == "__main__":
+    stage.run(main)
