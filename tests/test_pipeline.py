@@ -172,12 +172,14 @@ def _checksum(project, file: str) -> bytes:
         ("teacher.checkpoint", "no/such/folder", "no/such/folder"),
         ("teacher.max_length", 512, "teacher.max_length"),
         ("prepare.max_rows", 9, "too few"),
+        ("prune50.heads_fraction", 0.95, "prune50.heads_fraction: 0.95 would remove 15 of 16 heads"),
     ],
 )
 def test_impossible_parameter_stops_cleanly_and_names_the_key(project, key, value, named):
     project.set_param(key, value)
-    stage = {"prepare": "prepare", "teacher": "teacher"}.get(key.split(".")[0], "kd")
-    result = project.run("python", "-m", f"stages.{stage}", check=False)
+    section = key.split(".")[0]
+    stage = {"student": "kd", "prune50": "prune"}.get(section, section)
+    result = project.run("python", "-m", f"stages.{stage}", *[section] * (stage == "prune"), check=False)
     assert result.returncode == 2
     assert named in result.stderr and "Traceback" not in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
