@@ -57,6 +57,13 @@ def test_only_the_sections_asked_for_can_be_read():
         ("student.attention_heads", 7, "attention_heads (7) must divide hidden_size (384)"),
         ("benchmark.rounds", 501, "runs (500) must be at least rounds (501)"),
         ("kd.weight_decay", float("nan"), "kd.weight_decay"),
+        ("prune30.heads_fraction", 1.0, "prune30.heads_fraction: Input should be less than 1 (got 1.0)"),
+        ("prune50.heads_fraction", 0, "prune50.heads_fraction: Input should be greater than 0 (got 0)"),
+        (
+            "prune50.importance",
+            "l0",
+            "prune50.importance: Input should be 'entropy', 'magnitude', 'gradient'",
+        ),
         ("seed", -1, "seed: Input should be greater than or equal to 0"),
     ],
 )
