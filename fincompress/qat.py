@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from fincompress.checkpoints import load_tokenizer, output_layer
+from fincompress.checkpoints import output_layer
 from fincompress.errors import InputError
 from fincompress.export import as_openvino, save_openvino
 from fincompress.files import atomic_folder, write_json
 from fincompress.offline import load_nncf, quiet
 from fincompress.quantization import nncf_options
-from fincompress.runtime import open_classifier, predict_logits
+from fincompress.runtime import TorchClassifier, open_classifier, predict_logits
 
 MIN_AGREEMENT = 0.99
 
@@ -126,7 +126,7 @@ def convert(model: PreTrainedModel, source: Path, out: Path, texts: list[str], t
     Raises:
         InputError: that share is below `MIN_AGREEMENT`; nothing is written.
     """
-    expected = _predictions(model.eval(), load_tokenizer(str(source)), texts)
+    expected = _predictions(model, source, texts)
     with atomic_folder(out) as folder:
         save_openvino(as_openvino(model), source, folder)
         converted = open_classifier(folder, "openvino", threads=torch.get_num_threads())
@@ -140,8 +140,8 @@ def convert(model: PreTrainedModel, source: Path, out: Path, texts: list[str], t
     return agreement
 
 
-@torch.inference_mode()
-def _predictions(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> np.ndarray:
-    """Predicted ids, [texts]; one text at a time, so without padding."""
-    inputs = (tokenizer(text, truncation=True, return_tensors="pt").to(model.device) for text in texts)
-    return np.array([int(model(**batch).logits.argmax()) for batch in inputs])
+def _predictions(model: PreTrainedModel, source: Path, texts: list[str]) -> np.ndarray:
+    """The fake-quantised model's predicted ids, [texts]."""
+    classifier = TorchClassifier(source, threads=torch.get_num_threads())
+    classifier.model = model.eval().cpu()
+    return predict_logits(classifier, texts).argmax(axis=1)

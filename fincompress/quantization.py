@@ -69,14 +69,15 @@ def to_onnx_int8(checkpoint: Path, out: Path, params: QuantizationParams) -> Non
         model = onnx.load(folder / "fp32" / "model.onnx")
         shutil.rmtree(folder / "fp32")
         del model.graph.value_info[:]  # shapes that the exporter recorded and quantisation contradicts
-        linear = [node.name for node in model.graph.node if node.op_type in ("MatMul", "Gemm")]
+        last = [node.name for node in model.graph.node if node.op_type in ("MatMul", "Gemm")][-1]
+        head = [last, f"{last}_MatMul"]  # the second is what the quantiser makes of a Gemm first
         with quiet():
             quantize_dynamic(
                 model,
                 folder / "model.onnx",
                 per_channel=True,
                 weight_type=QuantType.QInt8,
-                nodes_to_exclude=linear[-1:] if params.keep_classifier_float else [],
+                nodes_to_exclude=head if params.keep_classifier_float else [],
             )
         carry(checkpoint, folder)
 
