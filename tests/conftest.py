@@ -173,7 +173,7 @@ def fresh_project(tmp_path_factory, checkpoint) -> Project:
 def finished_project(fresh_project, tmp_path_factory) -> Project:
     """The project after its first full `dvc repro`, committed. Copy it before changing anything."""
     project = fresh_project.copy(tmp_path_factory.mktemp("project") / "finished")
-    assert project.repro() == ["prepare", "teacher", "kd", "ptq", "qat", "benchmark", "plots"]
+    assert project.repro() == ["prepare", "teacher", "kd", "qat", "ptq", "benchmark", "plots"]
     project.run("git", "add", "--all")
     project.run("git", "commit", "--quiet", "--message", "First run")
     return project

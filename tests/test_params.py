@@ -57,6 +57,10 @@ def test_only_the_sections_asked_for_can_be_read():
         ("student.attention_heads", 7, "attention_heads (7) must divide hidden_size (384)"),
         ("benchmark.rounds", 501, "runs (500) must be at least rounds (501)"),
         ("kd.weight_decay", float("nan"), "kd.weight_decay"),
+        ("qat.source", "nothing", "qat.source: Input should be 'teacher' or 'kd' (got 'nothing')"),
+        ("qat.calibration_samples", 0, "qat.calibration_samples: Input should be greater than or equal to 1 (got 0)"),
+        ("ptq.keep_classifier_float", "no", "ptq.keep_classifier_float: Input should be a valid boolean (got 'no')"),
+        ("ptq.calibration_samples", 1.5, "ptq.calibration_samples: Input should be a valid integer"),
         ("seed", -1, "seed: Input should be greater than or equal to 0"),
     ],
 )
