@@ -81,7 +81,7 @@ def test_serving_an_onnx_model_imports_neither_torch_nor_transformers(exported):
     assert result.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("runtime", ["torch", "onnxruntime", "bag_of_words"])
+@pytest.mark.parametrize("runtime", ["torch", "torch_int8", "onnxruntime", "openvino", "bag_of_words"])
 def test_a_folder_without_the_model_is_one_clear_error(tmp_path, runtime):
     with pytest.raises(InputError, match="dvc repro"):
         open_classifier(tmp_path, runtime, threads=1)
