@@ -69,7 +69,7 @@ class Worker:
         """End the process."""
         self._connection.close()
         try:
-            self.process.wait(timeout=10)
+            self.process.wait(timeout=30)
         except subprocess.TimeoutExpired:
             self.process.kill()
 

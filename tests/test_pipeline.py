@@ -1,16 +1,19 @@
 """The whole pipeline with the real `dvc` command, in a temporary clone with a tiny random model."""
 
 import csv
+import importlib
 import json
 import os
 import signal
 import subprocess
+import sys
 import time
 
 import pandas as pd
 import pytest
 from conftest import ran
 
+from fincompress import stage
 from fincompress.results import markdown_table
 
 pytestmark = pytest.mark.e2e
@@ -179,14 +182,26 @@ def _checksum(project, file: str) -> bytes:
         ("prune50.heads_fraction", 0.95, "prune50.heads_fraction: 0.95 would remove 15 of 16 heads"),
     ],
 )
-def test_impossible_parameter_stops_cleanly_and_names_the_key(project, key, value, named):
+def test_impossible_parameter_stops_cleanly_and_names_the_key(project, monkeypatch, capfd, key, value, named):
     project.set_param(key, value)
     section = key.split(".")[0]
-    stage = {"student": "kd", "prune50": "prune"}.get(section, section)
-    result = project.run("python", "-m", f"stages.{stage}", *[section] * (stage == "prune"), check=False)
-    assert result.returncode == 2
-    assert named in result.stderr and "Traceback" not in result.stderr
-    assert len(result.stderr.strip().splitlines()) == 1
+    name = {"student": "kd", "prune50": "prune"}.get(section, section)
+    monkeypatch.chdir(project.root)
+    # in this process: starting one takes longer than failing
+    monkeypatch.setattr(sys, "argv", [name, *[section] * (name == "prune")])
+    with pytest.raises(SystemExit) as ended:
+        stage.run(importlib.import_module(f"stages.{name}").main)
+    message = capfd.readouterr().err
+    assert ended.value.code == 2
+    assert named in message and len(message.strip().splitlines()) == 1
+
+
+def test_a_typo_stops_the_pipeline_at_the_first_stage_that_runs(project):
+    project.set_param("kd.temprature", 2.0)
+    result = project.run("dvc", "repro", check=False)
+    assert result.returncode != 0 and "Traceback" not in result.stderr
+    assert "params.yaml: kd.temprature: unknown key; did you mean `temperature`?" in result.stderr
+    assert ran(result.stdout) == ["kd"]
 
 
 def test_plots_page_opens_without_a_network(project):
