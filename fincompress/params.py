@@ -116,12 +116,19 @@ class IkdParams(KdParams):
 
 
 class PruneParams(TrainingParams):
-    """The stages `prune30` and `prune50`; `epochs` are those of the recovery after each round."""
+    """The stage `prune30`; `epochs` are those of the recovery after each round."""
 
+    source: Literal["teacher", "kd", "ikd"]
     heads_fraction: Annotated[float, Field(gt=0, lt=1)]
     heads_per_round: Annotated[float, Field(gt=0, le=1)]
     ffn_fraction: Annotated[float, Field(ge=0, lt=1)]
     importance: Literal["entropy", "magnitude", "gradient", "random"]
+
+
+class FurtherPruneParams(PruneParams):
+    """The stage `prune50`, which can also go on where `prune30` ended."""
+
+    source: Literal["teacher", "kd", "ikd", "prune30"]
 
 
 class QuantizationParams(Section):
@@ -135,8 +142,8 @@ class PtqParams(QuantizationParams):
     """The `ptq` stage."""
 
 
-class QatParams(TrainingParams, QuantizationParams):
-    """The `qat` stage."""
+class QatParams(KdParams, QuantizationParams):
+    """The `qat` stage; the soft labels are the teacher's, whatever the source."""
 
     source: Literal["teacher", "kd", "ikd", "prune30", "prune50"]
 
@@ -177,7 +184,7 @@ class Params(Section):
     kd: KdParams
     ikd: IkdParams
     prune30: PruneParams
-    prune50: PruneParams
+    prune50: FurtherPruneParams
     qat: QatParams
     ptq: PtqParams
     benchmark: BenchmarkParams

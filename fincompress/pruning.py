@@ -3,6 +3,7 @@
 import itertools
 import math
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -21,15 +22,17 @@ from fincompress.surgery import Structure, remove, structure_of
 from fincompress.training import train
 
 
-def removal_schedule(structure: Structure, params: PruneParams, section: str) -> list[int]:
+def removal_schedule(structure: Structure, params: PruneParams, section: str, record: dict | None = None) -> list[int]:
     """How many heads are gone in all after each round; the last entry is `round(heads_fraction · heads)`.
 
     Args:
-        structure: of the model to be pruned; fractions are of the heads and neurons it has.
+        structure: of the model before any pruning; fractions are of the heads and neurons it had.
         section: the section of params.yaml that errors name.
+        record: of the rounds that the model has behind it, as `prune` returns it; None for a model as it came.
 
     Raises:
-        InputError: the fraction removes no head, the last head of some layer, or all neurons of one.
+        InputError: the fraction removes no head, the last head of some layer, or all neurons of one, or the model has
+            lost that much already.
     """
     heads, layers = sum(map(len, structure.kept_heads)), len(structure.kept_heads)
     key = f"params.yaml: {section}.heads_fraction: {params.heads_fraction}"
@@ -42,10 +45,17 @@ def removal_schedule(structure: Structure, params: PruneParams, section: str) ->
     if total == 0:
         raise InputError(f"{key} removes none of {heads} heads: take at least {math.ceil(1000 / heads) / 1000}")
     width = min(structure.ffn_widths)
+    neurons = f"params.yaml: {section}.ffn_fraction: {params.ffn_fraction}"
     if round(params.ffn_fraction * width) == width:
-        raise InputError(f"params.yaml: {section}.ffn_fraction: {params.ffn_fraction} would remove all {width} neurons")
-    rounds = math.ceil(params.heads_fraction / params.heads_per_round - 1e-9)
-    steps = [round(number * params.heads_per_round * heads) for number in range(rounds)] + [total]
+        raise InputError(f"{neurons} would remove all {width} neurons")
+    last = record["rounds"][-1] if record else {"heads_removed": 0, "neurons_removed": 0}
+    gone = last["heads_removed"]
+    if total <= gone:
+        raise InputError(f"{key} is {total} of {heads} heads, but `{section}.source` has lost {gone} already")
+    if sum(round(params.ffn_fraction * width) for width in structure.ffn_widths) < last["neurons_removed"]:
+        raise InputError(f"{neurons} is less than `{section}.source` has lost already")
+    rounds = math.ceil((params.heads_fraction - gone / heads) / params.heads_per_round - 1e-9)
+    steps = [gone + round(number * params.heads_per_round * heads) for number in range(rounds)] + [total]
     return [after for before, after in itertools.pairwise(steps) if after > before]
 
 
@@ -81,6 +91,7 @@ def prune(
     schedule: list[int],
     seed: int,
     scratch: Path,
+    record: dict | None = None,
 ) -> tuple[PreTrainedModel, dict]:
     """Prune a fine-tuned classifier round by round along `schedule` (see `removal_schedule`).
 
@@ -89,19 +100,26 @@ def prune(
     equal shares from every layer, by `importance.neuron_importance`. Every finished round is stored whole in
     `scratch`, and the next one starts from that file, so a run that is taken up again ends with the same weights.
 
+    Args:
+        record: of the rounds that the model has behind it; theirs is continued, as though all had been one run.
+
     Returns:
-        The pruned model, and its record: `rounds` (a row a round, with row 0 for the model as it came) and
-        `importance` (a row a round and head then present: its score, and whether it was kept).
+        The pruned model, and its record: `start` (the whole model's `Structure`), `rounds` (a row a round, with row 0
+        for the whole model) and `importance` (a row a round and head then present: its score, and whether it was
+        kept).
     """
     torch.set_flush_denormal(True)  # as in training, so that a resumed round scores with the same arithmetic
-    start = structure_of(model)
-    last, record = _last_round(scratch)
     if record is None:
+        start = structure_of(model)
         f1 = macro_f1(np.array(val_set["labels"]), predict(model, tokenizer, val_set))
-        record = {"rounds": [_round_row(model, 0, start, f1, f1)], "importance": []}
-    for number, target in list(enumerate(schedule, start=1))[last:]:
-        if number > 1:
-            model = load_model(str(scratch / f"round-{number - 1}"))
+        record = {"start": asdict(start), "rounds": [_round_row(model, 0, start, f1, f1)], "importance": []}
+    start = Structure(**record["start"])
+    rounds = dict(enumerate(schedule, start=len(record["rounds"])))
+    for number, target in rounds.items():
+        finished = scratch / f"round-{number}"
+        if finished.is_dir():  # it appears whole or not at all
+            model, record = load_model(str(finished)), read_json(finished / "training.json")
+            continue
         model.to("cuda" if torch.cuda.is_available() else "cpu")
         importance = head_importance(model, tokenizer, val_set, params.importance, seed)
         gone = target - record["rounds"][-1]["heads_removed"]
@@ -121,14 +139,15 @@ def prune(
         )
         record["rounds"].append(_round_row(model, number, start, pruned, summary["val_macro_f1"]))
         record["importance"] += _importance_rows(number, importance, heads)
-        save(model, tokenizer, scratch / f"round-{number}", record)
+        save(model, tokenizer, finished, record)
+        model = load_model(str(finished))
         shutil.rmtree(recovery)
         print(
-            f"round {number}/{len(schedule)}: {target} of {sum(map(len, start.kept_heads))} heads removed, "
+            f"round {number}/{max(rounds)}: {target} of {sum(map(len, start.kept_heads))} heads removed, "
             f"val macro F1 {pruned:.4f}, recovered {summary['val_macro_f1']:.4f}",
             flush=True,
         )
-    return load_model(str(scratch / f"round-{len(schedule)}")), record
+    return model, record
 
 
 @torch.inference_mode()
@@ -141,20 +160,12 @@ def predict(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dataset:
     return predictions
 
 
-def _last_round(scratch: Path) -> tuple[int, dict | None]:
-    """The number and the record of the last finished round; a round's folder appears whole or not at all."""
-    finished = [int(path.name.removeprefix("round-")) for path in scratch.glob("round-*")]
-    if not finished:
-        return 0, None
-    return max(finished), read_json(scratch / f"round-{max(finished)}" / "training.json")
-
-
 def _neurons(model, tokenizer, dataset, share: float, start: Structure) -> list[np.ndarray] | None:
     """The least important neurons of every layer, so that `share` of those it started with are gone."""
     if share == 0:
         return None
     counts = [
-        width - (old - round(share * old))
+        max(0, width - (old - round(share * old)))
         for old, width in zip(start.ffn_widths, structure_of(model).ffn_widths, strict=True)
     ]
     scores = neuron_importance(model, tokenizer, dataset)

@@ -1,4 +1,4 @@
-"""qat: fine-tune a network with int8 fake quantisation, and convert it to int8 for OpenVINO."""
+"""qat: fine-tune a network with int8 fake quantisation towards the teacher, and convert it to int8 for OpenVINO."""
 
 import shutil
 from pathlib import Path
@@ -8,6 +8,7 @@ from transformers import set_seed
 from fincompress import stage
 from fincompress.checkpoints import load_model, load_tokenizer
 from fincompress.dataset import read_labels, read_split, tokenise
+from fincompress.distillation import add_teacher_logits, soft_label_objective
 from fincompress.params import load_params
 from fincompress.qat import convert, fake_quantize
 from fincompress.quantization import calibration_texts
@@ -23,21 +24,24 @@ def main(
     """Write the int8 model to OUT and its learning curves to CURVES; start from the network in MODELS."""
     params = load_params("seed", "qat")
     set_seed(params.seed)
-    source = models / params.qat.source
+    source, teacher = models / params.qat.source, models / "teacher"
     labels, tokenizer = read_labels(data), load_tokenizer(str(source))
     rows = {name: read_split(data, name) for name in ("train", "val")}
     texts = calibration_texts(rows["train"], params.qat.calibration_samples, params.seed)
     model = fake_quantize(load_model(str(source)), tokenizer, texts, params.qat.keep_classifier_float)
-    scratch = scratch_folder("qat", vars(params), [data, source])
+    train_set, val_set = (tokenise(rows[name], labels, tokenizer) for name in ("train", "val"))
+    train_set = add_teacher_logits(train_set, load_model(str(teacher)), tokenizer)
+    scratch = scratch_folder("qat", vars(params), [data, source, teacher])
     summary = train(
         model,
         tokenizer,
-        tokenise(rows["train"], labels, tokenizer),
-        tokenise(rows["val"], labels, tokenizer),
+        train_set,
+        val_set,
         params.qat,
         seed=params.seed,
         scratch=scratch,
         curves=curves,
+        objective=soft_label_objective(params.qat.temperature, params.qat.alpha),
     )
     agreement = convert(model, source, out, rows["val"]["text"].tolist(), {"source": params.qat.source, **summary})
     shutil.rmtree(scratch)

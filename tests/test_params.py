@@ -64,7 +64,11 @@ def test_only_the_sections_asked_for_can_be_read():
             "l0",
             "prune50.importance: Input should be 'entropy', 'magnitude', 'gradient'",
         ),
-        ("qat.source", "nothing", "qat.source: Input should be 'teacher', 'kd', 'ikd', 'prune30' or 'prune50' (got 'nothing')"),
+        (
+            "qat.source",
+            "nothing",
+            "qat.source: Input should be 'teacher', 'kd', 'ikd', 'prune30' or 'prune50' (got 'nothing')",
+        ),
         ("qat.calibration_samples", 0, "qat.calibration_samples: Input should be greater than or equal to 1 (got 0)"),
         ("ptq.keep_classifier_float", "no", "ptq.keep_classifier_float: Input should be a valid boolean (got 'no')"),
         ("ptq.calibration_samples", 1.5, "ptq.calibration_samples: Input should be a valid integer"),

@@ -31,6 +31,7 @@ from fincompress.dataset import tokenise
 from fincompress.distillation import build_student
 from fincompress.errors import InputError
 from fincompress.export import to_onnx
+from fincompress.files import read_json
 from fincompress.importance import head_importance, neuron_importance
 from fincompress.params import PruneParams, StudentParams, load_params
 from fincompress.pruning import least_important, predict, prune, removal_schedule
@@ -69,6 +70,7 @@ REMOVED = [(0, 1), (0, 3), (2, 0), (2, 1), (2, 3)]
 
 def params(**changes) -> PruneParams:
     values = {
+        "source": "teacher",
         "heads_fraction": 0.5,
         "heads_per_round": 0.25,
         "ffn_fraction": 0.0,
@@ -339,8 +341,11 @@ def test_a_schedule_removes_exactly_the_fraction_or_names_the_key(fraction, per_
 
 def test_minilm_loses_a_tenth_a_round():
     minilm = Structure([list(range(12))] * 6, [1536] * 6)
-    schedule = {f: removal_schedule(minilm, params(heads_fraction=f, heads_per_round=0.1), "x") for f in (0.3, 0.5)}
+    chosen = {fraction: params(heads_fraction=fraction, heads_per_round=0.1) for fraction in (0.3, 0.5)}
+    schedule = {fraction: removal_schedule(minilm, values, "x") for fraction, values in chosen.items()}
     assert schedule == {0.3: [7, 14, 22], 0.5: [7, 14, 22, 29, 36]}
+    behind = {"rounds": [{"heads_removed": 22, "neurons_removed": 0}]}
+    assert removal_schedule(minilm, chosen[0.5], "x", behind) == [29, 36]
 
 
 @pytest.mark.parametrize(
@@ -381,6 +386,27 @@ def test_pruning_removes_the_exact_count_and_records_every_round(importance, tok
     assert [(r.layer, r.head) for r in last.itertuples()] == [
         (layer, head) for layer, kept in enumerate(structure.kept_heads) for head in kept
     ]
+
+
+def test_pruning_goes_on_from_a_pruned_checkpoint_as_though_it_had_been_one_run(tokenizer, rows, tmp_path):
+    whole, whole_record = run(classifier(), tokenizer, rows, tmp_path / "whole", ffn_fraction=0.5)
+    half, record = run(classifier(), tokenizer, rows, tmp_path / "half", heads_fraction=0.25, ffn_fraction=0.25)
+    save(half, tokenizer, tmp_path / "source", {"pruning": record})
+    half, record = load_model(str(tmp_path / "source")), read_json(tmp_path / "source/training.json")["pruning"]
+    chosen = params(ffn_fraction=0.5)
+    schedule = removal_schedule(Structure(**record["start"]), chosen, "prune50", record)
+    assert schedule == [6]
+    further = {"schedule": schedule, "seed": 1, "scratch": tmp_path / "further", "record": record}
+    model, record = prune(half, tokenizer, rows, rows, chosen, **further)
+    assert record == whole_record
+    for (name, ours), theirs in zip(model.state_dict().items(), whole.state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs), name
+    for changes, message in (
+        ({"heads_fraction": 0.4}, r"prune50\.heads_fraction: 0\.4 is 5 of 12 heads, but `prune50\.source` has lost 6"),
+        ({"heads_fraction": 0.6}, r"prune50\.ffn_fraction: 0\.0 is less than `prune50\.source` has lost already"),
+    ):
+        with pytest.raises(InputError, match=message):
+            removal_schedule(Structure(**record["start"]), params(**changes), "prune50", record)
 
 
 class Killed(BaseException):
