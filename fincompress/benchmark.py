@@ -24,7 +24,8 @@ from tqdm import tqdm
 
 from fincompress.params import BenchmarkParams
 
-SETTLE_SECONDS = 0.3  # runtimes' threads spin for up to 0.2 s after their last work
+SETTLE_SECONDS = 0.25  # runtimes' threads spin for up to 0.2 s after their last work
+WARM_AGAIN = 2  # untimed sentences at the start of a turn, after the others' turns
 PROTOCOLS = ("real", "padded")
 LIBRARIES = ("torch", "transformers", "tokenizers", "onnxruntime", "openvino", "nncf", "scikit-learn", "numpy")
 
@@ -129,33 +130,33 @@ def _rounds(workers: list[Worker], texts: list[str], params: BenchmarkParams, se
     samples, throughput = [], []
     for number in tqdm(range(params.rounds), desc="rounds", disable=None):
         part = runs[number * params.runs // params.rounds : (number + 1) * params.runs // params.rounds]
-        again = warmups[: len(warmups) // params.rounds]
+        batch = [rng.choice(texts) for _ in range(params.batch_size)]
         for worker in rng.sample(workers, len(workers)):
-            table, per_s, disturbed = _undisturbed_turn(worker, part, again, params)
+            table, per_s, disturbed = _undisturbed_turn(worker, part, batch, params)
             samples.append(table.assign(variant=worker.variant.name, round=number, disturbed=disturbed))
             throughput.append({"variant": worker.variant.name, "round": number, "per_s": per_s, "disturbed": disturbed})
     return samples, throughput
 
 
-def _undisturbed_turn(worker: Worker, texts: list[str], warmups: list[str], params: BenchmarkParams):
+def _undisturbed_turn(worker: Worker, texts: list[str], batch: list[str], params: BenchmarkParams):
     """A worker's turn, repeated up to `max_repeats` times while other load disturbs it."""
     for _ in range(params.max_repeats + 1):
         time.sleep(SETTLE_SECONDS)
         load = OtherLoad(worker.process.pid)
-        table, per_s = _turn(worker, texts, warmups, params)
+        table, per_s = _turn(worker, texts, batch, params)
         disturbed = load.share() > params.load_threshold
         if not disturbed:
             break
     return table, per_s, disturbed
 
 
-def _turn(worker: Worker, texts: list[str], warmups: list[str], params: BenchmarkParams):
+def _turn(worker: Worker, texts: list[str], batch: list[str], params: BenchmarkParams):
     tables = []
     for protocol, pad_to in zip(PROTOCOLS, (None, params.padded_length), strict=True):
-        worker.ask("single", warmups, pad_to)
+        worker.ask("single", texts[:WARM_AGAIN], pad_to)
         encode_ms, forward_ms = worker.ask("single", texts, pad_to)
         tables.append(pd.DataFrame({"protocol": protocol, "ms": forward_ms, "encode_ms": encode_ms}))
-    return pd.concat(tables), worker.ask("batches", texts, params.batch_size)
+    return pd.concat(tables), worker.ask("batch", batch)
 
 
 class OtherLoad:
