@@ -7,7 +7,7 @@ is a number. Types are strict: a quoted number, an unknown key or a value out of
 import difflib
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
@@ -17,6 +17,9 @@ from fincompress.errors import InputError
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(min_length=1)]
+Network = Literal["teacher", "kd", "ikd", "prune30", "prune50"]
+NETWORKS = get_args(Network)
+"""What the pipeline trains in fp32, and quantises."""
 
 
 class Section(BaseModel):
@@ -145,7 +148,7 @@ class PtqParams(QuantizationParams):
 class QatParams(KdParams, QuantizationParams):
     """The `qat` stage; the soft labels are the teacher's, whatever the source."""
 
-    source: Literal["teacher", "kd", "ikd", "prune30", "prune50"]
+    source: Network
 
 
 class BenchmarkParams(Section):

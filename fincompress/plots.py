@@ -10,11 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix
 
+from fincompress.params import NETWORKS
 from fincompress.results import pareto_front
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
+COLOURED = (*NETWORKS, "qat", "bag_of_words")
 MARKERS = {"torch": "o", "ONNX Runtime": "s", "OpenVINO": "^", "bag of words": "D"}
 LATENCY_KEYS = {"real": "latency_ms", "padded": "latency_padded_ms"}
 STYLE = {
@@ -46,10 +48,7 @@ def runtime_of(variant: str) -> str:
 
 def colours(variants: list[str]) -> dict[str, tuple]:
     """One colour a network, the same in every figure, so that its conversions are seen to belong together."""
-    networks = sorted(
-        set(map(network_of, variants)), key=lambda name: (name != "teacher", name == "bag_of_words", name)
-    )
-    return {name: plt.get_cmap("tab10")(networks.index(network_of(name)) % 10) for name in variants}
+    return {name: plt.get_cmap("tab10")(COLOURED.index(network_of(name))) for name in variants}
 
 
 def f1_against_latency(records: dict[str, dict], protocol: str) -> Figure:
@@ -82,7 +81,8 @@ def f1_against_latency(records: dict[str, dict], protocol: str) -> Figure:
 
 def _colour_and_marker_legend(axes: Axes, variants: list[str], palette: dict[str, tuple]) -> None:
     """Colours are networks, markers runtimes."""
-    networks = {network_of(name): palette[name] for name in variants}
+    colour_of = {network_of(name): palette[name] for name in variants}
+    networks = {name: colour_of[name] for name in sorted(colour_of, key=COLOURED.index)}
     runtimes = [runtime for runtime in MARKERS if runtime in map(runtime_of, variants)]
     handles = [
         *(plt.Line2D([], [], color=colour, linewidth=6, label=network) for network, colour in networks.items()),
@@ -160,7 +160,7 @@ def learning_curves(folders: dict[str, Path]) -> Figure:
                     best_points.append((table["step"][values.idxmax()], values.max(), colour))
     for x, y, colour in best_points:
         f1.scatter(x, y, s=110, facecolor="none", edgecolor=colour, linewidth=1.5, zorder=3)
-    loss.set(title="Loss (the student's training loss adds soft labels)", xlabel="epoch", ylabel="loss", ylim=(0, None))
+    loss.set(title="Loss (training loss adds distillation terms)", xlabel="epoch", ylabel="loss", ylim=(0, None))
     f1.set(title="Validation macro F1 (ring: epoch kept)", xlabel="epoch", ylabel="macro F1")
     for axes in (loss, f1):
         axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
@@ -254,7 +254,7 @@ def latency_distributions(samples: pd.DataFrame) -> Figure:
 def confusion_matrices(predictions: pd.DataFrame, labels: list[str]) -> Figure:
     """A confusion matrix a variant: share of each true label's rows (colour) and their number."""
     variants = [column for column in predictions.columns if column not in ("id", "label")]
-    columns = min(3, len(variants))
+    columns = min(4, len(variants))
     rows = -(-len(variants) // columns)
     figure, panels = plt.subplots(rows, columns, figsize=(3.6 * columns, 3.4 * rows), squeeze=False)
     for axes in panels.flat[len(variants) :]:
@@ -271,14 +271,13 @@ def f1_by_group(breakdown: pd.DataFrame, variants: list[str]) -> Figure:
     """Macro F1 of every variant by phenomenon (by source, where rows carry no phenomenon)."""
     group = "phenomenon" if (breakdown["group"] == "phenomenon").any() else "source"
     table = breakdown.query("group == @group").pivot(index="value", columns="variant", values="f1")[variants]
-    table = table.loc[table[variants[0]].sort_values().index]
+    table = table.loc[table[variants[0]].sort_values().index].T
     rows = breakdown.query("group == @group").drop_duplicates("value").set_index("value")["rows"]
-    figure, axes = plt.subplots(figsize=(2.6 + 1.25 * len(variants), 1.4 + 0.42 * len(table)))
+    figure, axes = plt.subplots(figsize=(2.2 + 1.05 * table.shape[1], 1.6 + 0.34 * len(variants)))
     texts = table.map(lambda value: f"{value:.2f}").to_numpy()
-    names = [f"{value} ({rows[value]})" for value in table.index]
-    _heat_map(axes, table.to_numpy(), texts, variants, names, "RdYlGn", (0, 1))
+    names = [f"{value}\n({rows[value]})" for value in table.columns]
+    _heat_map(axes, table.to_numpy(), texts, names, variants, "RdYlGn", (0, 1))
     axes.set(title=f"Macro F1 by {group} (test rows)")
-    axes.tick_params(axis="x", rotation=20)
     return figure
 
 

@@ -10,10 +10,8 @@ from fincompress.dataset import read_labels, read_split
 from fincompress.export import to_onnx, to_openvino
 from fincompress.files import atomic_file, read_json, write_json
 from fincompress.metrics import breakdown_table, count_parameters, predictions, round_medians, variant_metrics
-from fincompress.params import load_params
+from fincompress.params import NETWORKS, load_params
 from fincompress.quantization import save_torch_int8
-
-NETWORKS = ("teacher", "kd", "ikd", "prune30", "prune50")
 
 
 def main(

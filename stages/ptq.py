@@ -4,10 +4,8 @@ from pathlib import Path
 
 from fincompress import stage
 from fincompress.dataset import read_split
-from fincompress.params import load_params
+from fincompress.params import NETWORKS, load_params
 from fincompress.quantization import calibration_texts, to_onnx_int8, to_openvino_int8
-
-NETWORKS = ("teacher", "kd", "ikd", "prune30", "prune50")
 
 
 def main(data: Path = Path("data"), models: Path = Path("models"), out: Path = Path("models/ptq")) -> None:
