@@ -14,7 +14,7 @@ import pytest
 from conftest import ran
 
 from fincompress import stage
-from fincompress.results import markdown_table
+from fincompress.results import report
 
 pytestmark = pytest.mark.e2e
 QUALITY = ("macro_f1", "accuracy", "agreement", "val_macro_f1", "parameters")
@@ -88,7 +88,7 @@ def test_metrics_show_has_a_row_a_variant_and_diff_reads_as_a_table(project):
 
 def test_results_table_names_every_variant(project):
     table = project.run("python", "-m", "fincompress.results").stdout.strip()
-    assert table == markdown_table(
+    assert table == report(
         dict(sorted(project.metrics().items(), key=lambda x: (x[0] != "teacher", -x[1]["macro_f1"], x[0])))
     )
 

@@ -521,4 +521,4 @@ def test_the_study_has_a_row_a_criterion_and_seed_and_does_not_repeat_them(saved
     assert (rows["heads_removed"] == 2).all() and rows["macro_f1"].between(0, 1).all()
     monkeypatch.setattr(pruning_study, "prune", None)
     again = pruning_study.study("prune30", [1, 2], folder, tmp_path / "data", out)
-    assert len(again) == 8 and pruning_study.summary(again).count("| 2 |") == 4
+    assert len(again) == 8 and pruning_study.page(again).count("| 2 | 2 |") == 4
