@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from fincompress.params import BenchmarkParams
 
-SETTLE_SECONDS = 0.25  # runtimes' threads spin for up to 0.2 s after their last work
+SETTLE_SECONDS = 0.1  # for threads that spin after their last work; a longer spin counts as other load
 WARM_AGAIN = 2  # untimed sentences at the start of a turn, after the others' turns
 PROTOCOLS = ("real", "padded")
 LIBRARIES = ("torch", "transformers", "tokenizers", "onnxruntime", "openvino", "nncf", "scikit-learn", "numpy")
@@ -66,9 +66,13 @@ class Worker:
             self._connection.send((name, arguments))
         return self._receive()
 
+    def hang_up(self) -> None:
+        """Let the process end, without waiting for it."""
+        self._connection.close()
+
     def close(self) -> None:
         """End the process."""
-        self._connection.close()
+        self.hang_up()
         try:
             self.process.wait(timeout=30)
         except subprocess.TimeoutExpired:
@@ -115,6 +119,8 @@ def measure(variants: list[Variant], texts: dict[str, list[str]], params: Benchm
         peaks = {w.variant.name: w.ask("peak_rss_mb") for w in workers}
     finally:
         for worker in workers:
+            worker.hang_up()
+        for worker in workers:
             worker.close()
     return Measurements(pd.concat(samples, ignore_index=True), pd.DataFrame(throughput), logits, labels, peaks)
 
@@ -124,13 +130,14 @@ def _rounds(workers: list[Worker], texts: list[str], params: BenchmarkParams, se
     rng = random.Random(seed)
     runs = [rng.choice(texts) for _ in range(params.runs)]
     warmups = [rng.choice(texts) for _ in range(params.warmups)]
+    batch = [rng.choice(texts) for _ in range(params.batch_size)]
     for worker in tqdm(workers, desc="warm up", disable=None):
         for pad_to in (None, params.padded_length):
             worker.ask("single", warmups, pad_to)
+        worker.ask("batch", batch)
     samples, throughput = [], []
     for number in tqdm(range(params.rounds), desc="rounds", disable=None):
         part = runs[number * params.runs // params.rounds : (number + 1) * params.runs // params.rounds]
-        batch = [rng.choice(texts) for _ in range(params.batch_size)]
         for worker in rng.sample(workers, len(workers)):
             table, per_s, disturbed = _undisturbed_turn(worker, part, batch, params)
             samples.append(table.assign(variant=worker.variant.name, round=number, disturbed=disturbed))

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import onnx
 import torch
 from transformers import PreTrainedModel
 
@@ -31,6 +32,7 @@ def to_onnx(checkpoint: Path, out: Path) -> None:
             external_data=False,
             verbose=False,
         )
+        _drop_metadata(folder / "model.onnx")
         carry(checkpoint, folder)
 
 
@@ -62,6 +64,14 @@ def carry(checkpoint: Path, folder: Path) -> None:
     """Copy what every runtime reads beside the weights."""
     for name in _CARRIED:
         shutil.copy2(checkpoint / name, folder / name)
+
+
+def _drop_metadata(path: Path) -> None:
+    """Take the exporter's notes out of an ONNX file: stack traces that tell where on this machine the code lies."""
+    model = onnx.load(path)
+    for node in model.graph.node:
+        del node.metadata_props[:]
+    onnx.save(model, path)
 
 
 def _example(model: PreTrainedModel) -> dict[str, torch.Tensor]:

@@ -52,6 +52,11 @@ def test_torch_gives_the_logits_of_transformers(saved):
     np.testing.assert_allclose(predict_logits(classifier, TEXTS, batch_size=5), reference(saved), atol=1e-5)
 
 
+def test_a_converted_model_does_not_tell_where_it_was_made(exported):
+    content = (exported / "model.onnx").read_bytes()
+    assert str(ROOT).encode() not in content and sys.prefix.encode() not in content
+
+
 def test_onnx_runtime_gives_the_logits_of_transformers(saved, exported):
     classifier = open_classifier(exported, "onnxruntime", threads=1)
     assert classifier.labels == LABELS
