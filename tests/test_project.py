@@ -76,6 +76,13 @@ def test_a_stage_runs_the_module_of_its_name_or_one_that_is_given_its_name(stage
     assert (ROOT / f"{_module(stage).replace('.', '/')}.py").is_file() and _module(stage).startswith("stages.")
 
 
+@stages
+def test_a_stage_with_models_can_be_restored_from_the_run_cache(stage):
+    outs = STAGES[stage].get("outs", [])
+    if any(str(out).startswith("models/") for out in outs):  # DVC keeps no run of a stage with uncached plain outputs
+        assert not [out for out in outs if isinstance(out, dict)], "list it under plots or metrics"
+
+
 def test_plots_reads_every_variant_that_benchmark_writes():
     written = {next(iter(entry)) for entry in STAGES["benchmark"]["metrics"]}
     assert written == {dep for dep in STAGES["plots"]["deps"] if dep.startswith("metrics/")}
