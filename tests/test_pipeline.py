@@ -116,13 +116,15 @@ def test_experiment_sets_a_float_in_scientific_notation(project):
     assert "2e-05" in (project.root / "params.yaml").read_text()
 
 
-def test_same_seed_gives_the_same_quality_and_the_same_weights(finished_project, fresh_project, tmp_path):
+def test_same_seed_gives_the_same_models_byte_for_byte(finished_project, fresh_project, tmp_path):
     again = fresh_project.copy(tmp_path / "again")
-    again.repro()
-    assert quality(again) == quality(finished_project)
-    weights = [f"models/{name}/model.safetensors" for name in ("teacher", "kd", "ikd", "prune50")]
-    for file in (*weights, "plots/training/kd/val/loss.tsv"):
-        assert _checksum(again, file) == _checksum(finished_project, file)
+    again.repro("ptq", "qat")
+    networks = ("teacher", "kd", "ikd", "prune30", "prune50")
+    files = [f"models/{name}/model.safetensors" for name in networks]
+    files += [f"models/ptq/{name}_ov_int8/openvino_model.bin" for name in networks]
+    files += [f"models/ptq/{name}_ort_int8/model.onnx" for name in networks]
+    for file in (*files, "models/qat/openvino_model.bin", "plots/training/kd/val/loss.tsv"):
+        assert _checksum(again, file) == _checksum(finished_project, file), file
 
 
 def test_killed_training_resumes_and_ends_as_an_uninterrupted_one(finished_project, fresh_project, tmp_path):

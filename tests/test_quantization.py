@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -183,22 +184,34 @@ def test_calibration_draws_training_texts_without_repeats():
     assert len(calibration_texts(TRAIN.head(9), 50, seed=3)) == 9
 
 
-def test_ptq_reads_no_held_out_text(models, tmp_path, monkeypatch):
-    """The stage runs where validation and test rows do not exist."""
+@pytest.fixture
+def ptq_stage(tmp_path, monkeypatch):
+    """The stage's module, to be run on `models/kd` in a project that has no validation and no test rows."""
     from stages import ptq
 
     (tmp_path / "data").mkdir()
     TRAIN.to_csv(tmp_path / "data" / "train.csv", index=False)
     (tmp_path / "models").mkdir()
-    (tmp_path / "models" / "kd").symlink_to(models["fp32"])
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(ptq, "NETWORKS", ("kd",))
+    return ptq
+
+
+def test_ptq_reads_no_held_out_text(models, ptq_stage, monkeypatch):
+    Path("models/kd").symlink_to(models["fp32"])
     seen = []
-    monkeypatch.setattr(ptq, "to_openvino_int8", lambda checkpoint, out, texts, params: seen.extend(texts))
-    monkeypatch.setattr(ptq, "to_onnx_int8", lambda checkpoint, out, params: None)
-    ptq.main()
+    monkeypatch.setattr(ptq_stage, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))  # sees the patches
+    monkeypatch.setattr(ptq_stage, "to_openvino_int8", lambda checkpoint, out, texts, params: seen.extend(texts))
+    monkeypatch.setattr(ptq_stage, "to_onnx_int8", lambda checkpoint, out, params: None)
+    ptq_stage.main()
     assert seen and set(seen) <= set(TRAIN["text"])
+
+
+def test_ptq_names_a_missing_checkpoint_and_writes_nothing(ptq_stage):
+    with pytest.raises(InputError, match="models/kd"):
+        ptq_stage.main()
+    assert not [path for path in Path("models").rglob("*") if path.is_file()]
 
 
 def test_a_failing_conversion_leaves_nothing(models, tmp_path, monkeypatch):
