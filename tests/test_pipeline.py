@@ -2,6 +2,7 @@
 
 import csv
 import importlib
+import io
 import json
 import os
 import signal
@@ -125,6 +126,29 @@ def test_same_seed_gives_the_same_models_byte_for_byte(finished_project, fresh_p
     files += [f"models/ptq/{name}_ort_int8/model.onnx" for name in networks]
     for file in (*files, "models/qat/openvino_model.bin", "plots/training/kd/val/loss.tsv"):
         assert _checksum(again, file) == _checksum(finished_project, file), file
+
+
+def test_every_saved_variant_predicts_in_a_fresh_process_what_the_tables_say(finished_project):
+    code = """
+import pandas as pd
+from pathlib import Path
+from fincompress.runtime import open_classifier, predict_logits
+
+texts = pd.read_csv("data/test.csv")["text"].tolist()
+folders = [path.parent for path in Path("models").rglob("config.json")]
+columns = {}
+for folder in folders:
+    files = {path.name for path in folder.iterdir()}
+    runtime = "openvino" if "openvino_model.xml" in files else "onnxruntime" if "model.onnx" in files else "torch"
+    classifier = open_classifier(folder, runtime, threads=2)
+    columns[folder.name] = [classifier.labels[index] for index in predict_logits(classifier, texts).argmax(axis=1)]
+print(pd.DataFrame(columns).to_csv(index=False))
+"""
+    again = pd.read_csv(io.StringIO(finished_project.run("python", "-c", code).stdout))
+    reported = pd.read_csv(finished_project.root / "plots/tables/predictions.csv")
+    assert len(again.columns) == 16
+    for variant in again:
+        assert again[variant].tolist() == reported[variant].tolist(), variant
 
 
 def test_killed_training_resumes_and_ends_as_an_uninterrupted_one(finished_project, fresh_project, tmp_path):
