@@ -2,9 +2,11 @@
 
 import functools
 import os
+import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,9 +29,18 @@ LABELS = ["negative", "neutral", "positive"]
 
 @functools.cache
 def make_tokenizer() -> PreTrainedTokenizerFast:
-    """A word-piece tokenizer of 600 pieces; made once, since ties in its training are broken at random."""
-    tokenizer = BertWordPieceTokenizer(lowercase=True)
-    tokenizer.train_from_iterator(read_embedded()["text"].head(400), vocab_size=600, show_progress=False)
+    """A word-piece tokenizer of 600 pieces: characters, and the commonest words of the embedded corpus.
+
+    Counted here rather than trained, since WordPiece's trainer breaks ties at random and every run would get
+    another tokenizer.
+    """
+    words = Counter(word for text in read_embedded()["text"] for word in re.findall(r"[a-z]+", text.lower()))
+    frequent = sorted(words, key=lambda word: (-words[word], word))
+    characters = sorted({character for text in read_embedded()["text"] for character in text.lower()} - {" "})
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    pieces = dict.fromkeys([*specials, *characters, *(f"##{character}" for character in characters), *frequent])
+    vocabulary = {piece: index for index, piece in enumerate(list(pieces)[:600])}
+    tokenizer = BertWordPieceTokenizer(vocab=vocabulary, lowercase=True)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer._tokenizer,
         unk_token="[UNK]",

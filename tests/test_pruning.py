@@ -87,16 +87,16 @@ def params(**changes) -> PruneParams:
 
 
 def classifier(model_type: str = "bert"):
-    """A random classifier whose attention is not flat, as fresh weights of scale 0.02 would make it."""
+    """A random classifier whose attention and logits are not flat, as fresh weights of scale 0.02 would make them."""
     torch.manual_seed(0)
     config = copy.deepcopy(CONFIGS[model_type])
     config.id2label, config.label2id = dict(enumerate(LABELS)), {name: index for index, name in enumerate(LABELS)}
     model = AutoClassifier.from_config(config).eval()
     with torch.no_grad():
-        for part in ("query", "key", "value", "attention_output", "intermediate", "output"):
-            for linear in linears(model, part):
-                linear.weight.normal_(std=0.4)
-                linear.bias.normal_(std=0.2)
+        for module in model.modules():
+            if isinstance(module, torch.nn.Linear):
+                module.weight.normal_(std=0.4)
+                module.bias.normal_(std=0.2)
     return model
 
 

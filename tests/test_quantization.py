@@ -50,7 +50,7 @@ TEXTS = TEST["text"].tolist()
 
 
 def training(**changes) -> TrainingParams:
-    values = {"epochs": 10, "patience": 3, "batch_size": 16, "learning_rate": 2e-3, "weight_decay": 0.0}
+    values = {"epochs": 24, "patience": 24, "batch_size": 8, "learning_rate": 1e-3, "weight_decay": 0.0}
     return TrainingParams(**{**values, "dropout": 0.0, "warmup_ratio": 0.1, **changes})
 
 
