@@ -4,11 +4,21 @@ VENV ?= .venv
 READY := $(VENV)/.ready
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-.PHONY: env repro test results plots lint clean
+.PHONY: env repro test finbert embedded results plots lint clean
 
 repro: $(READY)  ## run the outdated stages
 	dvc repro
 	python -m fincompress.results
+
+# The home case; SET='-S key=value …' adds to it, such as the paths of local files. `make embedded` goes back.
+finbert: $(READY)  ## FinBERT on Financial PhraseBank and FiQA-2018, downloaded
+	dvc exp run -S prepare.source=financial -S teacher.checkpoint=ProsusAI/finbert \
+		-S teacher.learning_rate=2e-5 -S student.init=minilm $(SET)
+	python -m fincompress.results
+
+embedded: $(READY)  ## back to MiniLM on the embedded corpus
+	dvc exp run -S prepare.source=embedded -S teacher.checkpoint=minilm \
+		-S teacher.learning_rate=8e-5 -S student.init=teacher $(SET)
 
 test: $(READY)  ## run the tests
 	python -m pytest

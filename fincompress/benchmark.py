@@ -27,6 +27,7 @@ from fincompress.params import BenchmarkParams
 SETTLE_SECONDS = 0.1  # for threads that spin after their last work; a longer spin counts as other load
 WARM_AGAIN = 2  # untimed sentences at the start of a turn, after the others' turns
 PROTOCOLS = ("real", "padded")
+VECTOR_INSTRUCTIONS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8")  # the last three: int8 dot products
 LIBRARIES = ("torch", "transformers", "tokenizers", "onnxruntime", "openvino", "nncf", "scikit-learn", "numpy")
 
 
@@ -190,6 +191,7 @@ def environment(threads: int) -> dict:
     """The machine and the versions that latencies were measured with."""
     return {
         "cpu": _cpu_name(),
+        "vector_instructions": [name for name in VECTOR_INSTRUCTIONS if name in _cpuinfo("flags").split()],
         "physical_cores": psutil.cpu_count(logical=False),
         "logical_cores": psutil.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
@@ -201,9 +203,11 @@ def environment(threads: int) -> dict:
 
 
 def _cpu_name() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def _cpuinfo(field: str) -> str:
+    """What Linux says of the first core; empty elsewhere."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(field)), "")

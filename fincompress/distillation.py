@@ -1,25 +1,22 @@
 """Distillation: the soft-label loss, the teacher's targets, and the student's construction."""
 
 import copy
-import math
 import re
-from collections.abc import Iterator
 
-import numpy as np
 import torch
 from datasets import Dataset
 from torch.nn import functional
-from tqdm import tqdm
 from transformers import (
     AutoModelForSequenceClassification,
-    BatchEncoding,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from fincompress.checkpoints import load_model, load_tokenizer
-from fincompress.dataset import length_batches
+from fincompress.dataset import NO_LABEL
 from fincompress.errors import InputError
+from fincompress.evaluation import model_logits
+from fincompress.locate import locate
 from fincompress.params import StudentParams
 from fincompress.surgery import is_pruned
 from fincompress.training import Objective
@@ -37,11 +34,12 @@ def hinton_loss(
 ) -> torch.Tensor:
     """`alpha · T² · KL(teacher ‖ student) + (1 - alpha) · CE` (Hinton et al. 2015, arXiv:1503.02531).
 
-    T² keeps the soft labels' gradient of the same size whatever the temperature.
+    T² keeps the soft labels' gradient of the same size whatever the temperature. A row without a true label learns
+    from the soft one alone.
 
     Args:
         student_logits, teacher_logits: [batch, labels].
-        labels: [batch] of ids.
+        labels: [batch] of ids, or `NO_LABEL`.
 
     Returns:
         The mean over the batch.
@@ -52,7 +50,8 @@ def hinton_loss(
         reduction="batchmean",
         log_target=True,
     )
-    return alpha * temperature**2 * soft + (1 - alpha) * functional.cross_entropy(student_logits, labels)
+    hard = functional.cross_entropy(student_logits, labels, ignore_index=NO_LABEL, reduction="sum") / len(labels)
+    return alpha * temperature**2 * soft + (1 - alpha) * hard
 
 
 def soft_label_objective(temperature: float, alpha: float) -> Objective:
@@ -66,28 +65,9 @@ def soft_label_objective(temperature: float, alpha: float) -> Objective:
     return objective
 
 
-@torch.inference_mode()
-def add_teacher_logits(
-    dataset: Dataset, teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int = 64
-) -> Dataset:
+def add_teacher_logits(dataset: Dataset, teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Dataset:
     """Run the teacher once over `dataset` and add its logits as the column `teacher_logits` ([rows, labels])."""
-    logits = np.empty((len(dataset), teacher.config.num_labels), dtype=np.float32)
-    for rows, batch in teacher_batches(dataset, teacher, tokenizer, batch_size):
-        logits[rows] = teacher(**batch).logits.float().cpu().numpy()
-    return dataset.add_column("teacher_logits", logits.tolist())
-
-
-def teacher_batches(
-    dataset: Dataset, teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int = 64
-) -> Iterator[tuple[np.ndarray, BatchEncoding]]:
-    """`length_batches` with a progress bar, on the device that the teacher is moved to."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    teacher.eval().to(device)
-    batches = length_batches(dataset, tokenizer, batch_size)
-    for rows, batch in tqdm(
-        batches, desc="teacher's targets", total=math.ceil(len(dataset) / batch_size), disable=None
-    ):
-        yield rows, batch.to(device)
+    return dataset.add_column("teacher_logits", model_logits(dataset, teacher, tokenizer, "teacher's targets").tolist())
 
 
 def select_layers(count: int, total: int, selection: str) -> list[int]:
@@ -101,11 +81,16 @@ def select_layers(count: int, total: int, selection: str) -> list[int]:
     return [total - 1] if count == 1 else [round(i * (total - 1) / (count - 1)) for i in range(count)]
 
 
-def build_student(teacher_checkpoint: str, params: StudentParams) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def build_student(
+    teacher_checkpoint: str, params: StudentParams
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, dict[str, str | None]]:
     """A student with the teacher's labels and tokenizer and the shape of `params`, started as `params.init` says.
 
     `teacher` copies the teacher's embeddings, selected layers and head (as DistilBERT, Sanh et al. 2019,
     arXiv:1910.01108); a checkpoint gives its embeddings and layers under a fresh head; `random` copies nothing.
+
+    Returns:
+        (student, tokenizer, origin of what it started from, as `locate.Located` has it)
 
     Raises:
         InputError: the layers to copy do not exist or do not fit, naming the key of params.yaml.
@@ -119,18 +104,20 @@ def build_student(teacher_checkpoint: str, params: StudentParams) -> tuple[PreTr
     for key, attribute in _SHAPE.items():
         setattr(config, attribute, getattr(params, key))
     student = AutoModelForSequenceClassification.from_config(config).eval()
+    origin = {"checkpoint": params.init, "revision": None, "commit": None}
     if params.init == "random":
-        return student, tokenizer
+        return student, tokenizer, origin
     if params.init == "teacher":
         source = teacher
     else:
-        source = load_model(params.init)
-        if load_tokenizer(params.init).get_vocab() != tokenizer.get_vocab():
+        located = locate(params.init, params.revision, "student", "init")
+        origin, source = located.origin, load_model(located.folder)
+        if load_tokenizer(located.folder).get_vocab() != tokenizer.get_vocab():
             raise InputError(f"params.yaml: student.init: `{params.init}` has another vocabulary than the teacher")
     _check_fit(source.config, params, student.config.model_type)
     layers = select_layers(params.layers, source.config.num_hidden_layers, params.layer_selection)
     copy_layers(source, student, layers, head=source is teacher)
-    return student, tokenizer
+    return student, tokenizer, origin
 
 
 def _check_fit(source, params: StudentParams, model_type: str) -> None:

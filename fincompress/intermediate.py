@@ -15,8 +15,9 @@ from datasets import Dataset
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from fincompress.distillation import hinton_loss, teacher_batches
+from fincompress.distillation import hinton_loss
 from fincompress.errors import InputError
+from fincompress.evaluation import model_batches
 from fincompress.files import atomic_folder
 from fincompress.params import IkdParams
 from fincompress.training import Objective
@@ -178,7 +179,7 @@ def teacher_targets(
             filling = StoredTargets(temporary, dataset["length"], len(layers), teacher.config.hidden_size, groups)
             if fits:
                 filling.open("w+")
-            for rows, batch in teacher_batches(dataset, teacher, tokenizer):
+            for rows, batch in model_batches(dataset, teacher, tokenizer, "teacher's targets"):
                 logits[rows], hidden, attention = (part.cpu() for part in intermediates(teacher, batch, layers, groups))
                 for index, row in enumerate(rows if fits else []):
                     filling.put(row, hidden[index], attention[index])

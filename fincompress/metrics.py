@@ -95,7 +95,17 @@ def round_medians(samples: pd.DataFrame) -> pd.DataFrame:
     return grouped.agg(p50_ms=("ms", "median"), disturbed=("disturbed", "any")).round(4).reset_index()
 
 
-def breakdown_table(measured: Measurements, test: pd.DataFrame) -> pd.DataFrame:
-    """`evaluation.breakdown` of every variant, with a leading `variant` column."""
-    tables = {name: breakdown(test, predicted) for name, predicted in predictions(measured, "test").items()}
+def breakdown_table(measured: Measurements, test: pd.DataFrame, extra: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """`evaluation.breakdown` of every variant, with a leading `variant` column, and a group `extra`.
+
+    Args:
+        extra: name -> rows of each further set that was scored, all of it out of domain.
+    """
+    tables = {name: [breakdown(test, predicted)] for name, predicted in predictions(measured, "test").items()}
+    for value, rows in extra.items():
+        for name, predicted in predictions(measured, value).items():
+            part = scores(rows["label"].to_numpy(), predicted)
+            row = {"group": "extra", "value": value, "rows": len(rows)}
+            tables[name].append(pd.DataFrame([{**row, "f1": part["macro_f1"], "accuracy": part["accuracy"]}]))
+    tables = {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()}
     return pd.concat(tables, names=["variant"]).reset_index(level=0).round(6)

@@ -5,6 +5,7 @@ is a number. Types are strict: a quoted number, an unknown key or a value out of
 """
 
 import difflib
+from functools import reduce
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Literal, get_args
@@ -45,6 +46,33 @@ class FilesParams(Section):
         return self
 
 
+class PhrasebankParams(Section):
+    """Where `prepare.source: financial` finds Financial PhraseBank; no path means the hub."""
+
+    path: Name | None
+    repository: Name
+    revision: Name
+    agreement: Literal["all", 75, 66, 50]
+
+
+class FiqaParams(Section):
+    """Where `prepare.source: financial` finds FiQA-2018 (no path means the hub), and how scores become labels."""
+
+    path: Name | None
+    repository: Name
+    revision: Name
+    positive_above: Annotated[float, Field(ge=-1, le=1)]
+    negative_below: Annotated[float, Field(ge=-1, le=1)]
+
+    @model_validator(mode="after")
+    def _thresholds_are_in_order(self):
+        if self.negative_below > self.positive_above:
+            raise ValueError(
+                f"negative_below ({self.negative_below}) must not be over positive_above ({self.positive_above})"
+            )
+        return self
+
+
 class SplitParams(Section):
     """Shares of the rows held out."""
 
@@ -61,9 +89,12 @@ class SplitParams(Section):
 class PrepareParams(Section):
     """The `prepare` stage."""
 
-    source: Literal["embedded", "files"]
+    source: Literal["embedded", "files", "financial"]
     files: FilesParams
+    phrasebank: PhrasebankParams
+    fiqa: FiqaParams
     split: SplitParams
+    exclude_from_test: list[Name]
     max_rows: Annotated[int, Field(ge=1)] | None
 
 
@@ -83,6 +114,8 @@ class TeacherParams(TrainingParams):
     """The `teacher` stage."""
 
     checkpoint: Name
+    revision: Name
+    trained_on: list[Name]
     max_length: Annotated[int, Field(ge=8)]
 
 
@@ -95,6 +128,7 @@ class StudentParams(Section):
     attention_heads: Annotated[int, Field(ge=1)]
     intermediate_size: Annotated[int, Field(ge=1)]
     init: Name
+    revision: Name
 
     @model_validator(mode="after")
     def _heads_divide_the_width(self):
@@ -103,14 +137,20 @@ class StudentParams(Section):
         return self
 
 
-class KdParams(TrainingParams):
-    """The `kd` stage (Hinton et al. 2015)."""
+class SoftLabelParams(TrainingParams):
+    """What every stage that learns from the teacher's soft labels has (Hinton et al. 2015)."""
 
     temperature: Annotated[float, Field(gt=0, le=100)]
     alpha: Fraction
 
 
-class IkdParams(KdParams):
+class KdParams(SoftLabelParams):
+    """The `kd` stage; `ikd` reads `transfer` too."""
+
+    transfer: list[Name]
+
+
+class IkdParams(SoftLabelParams):
     """The `ikd` stage (Jiao et al. 2020)."""
 
     lambda_hidden: Annotated[float, Field(ge=0)]
@@ -145,7 +185,7 @@ class PtqParams(QuantizationParams):
     """The `ptq` stage."""
 
 
-class QatParams(KdParams, QuantizationParams):
+class QatParams(SoftLabelParams, QuantizationParams):
     """The `qat` stage; the soft labels are the teacher's, whatever the source."""
 
     source: Network
@@ -170,6 +210,12 @@ class BenchmarkParams(Section):
         return self
 
 
+class EvaluateParams(Section):
+    """What `benchmark` scores besides the test split."""
+
+    extra: list[Name]
+
+
 class PlotsParams(Section):
     """The `plots` stage."""
 
@@ -191,13 +237,17 @@ class Params(Section):
     qat: QatParams
     ptq: PtqParams
     benchmark: BenchmarkParams
+    evaluate: EvaluateParams
     plots: PlotsParams
 
 
-def load_params(*sections: str, path: Path = Path("params.yaml")) -> SimpleNamespace:
-    """Check the whole of params.yaml and return the named top-level sections, and only those.
+def load_params(*names: str, path: Path = Path("params.yaml")) -> SimpleNamespace:
+    """Check the whole of params.yaml and return what is named, and nothing else, under the last part of its name.
 
     A stage thus cannot read a key that its entry in dvc.yaml does not declare.
+
+    Args:
+        names: top-level sections (`kd`), or single keys of one (`kd.transfer`).
 
     Raises:
         InputError: one message with every offending key, its value and what was expected.
@@ -215,7 +265,7 @@ def load_params(*sections: str, path: Path = Path("params.yaml")) -> SimpleNames
     except ValidationError as error:
         problems = "; ".join(_describe(problem) for problem in error.errors())
         raise InputError(f"{path}: {problems}") from None
-    return SimpleNamespace(**{section: getattr(params, section) for section in sections})
+    return SimpleNamespace(**{name.split(".")[-1]: reduce(getattr, name.split("."), params) for name in names})
 
 
 def _describe(problem: dict) -> str:

@@ -1,8 +1,10 @@
-"""The results table, from metrics/ and nothing else: `python -m fincompress.results [--write README.md]`."""
+"""The results table, from metrics/ and plots/tables/: `python -m fincompress.results [--write README.md]`."""
 
 import argparse
 from pathlib import Path
 from statistics import fmean, geometric_mean
+
+import pandas as pd
 
 from fincompress.errors import InputError
 from fincompress.files import atomic_file, read_json
@@ -85,6 +87,39 @@ def report(records: dict[str, dict]) -> str:
     return f"{markdown_table(records)}\n\n{default_int8(records)}"
 
 
+def by_source(records: dict[str, dict], about: dict, breakdown: pd.DataFrame) -> str:
+    """Macro F1 by source, where some of the scores need reading apart; else nothing.
+
+    That is so where the teacher's checkpoint had seen a source before (`contamination`), where it already was a
+    classifier (`published`: a row for it as it came), or where sets out of domain were scored.
+
+    Args:
+        about: the content of metrics/about/models.json.
+        breakdown: that of plots/tables/breakdown.csv.
+    """
+    extra = breakdown.query("group == 'extra'")
+    if not (about["contamination"] or about["published"] or len(extra)):
+        return ""
+    part = breakdown.query("group in ['source', 'extra']")
+    rows = part.drop_duplicates(["group", "value"])[["group", "value", "rows"]].itertuples(index=False)
+    columns = {(group, value): count for group, value, count in rows}
+    marks = {("source", source): " (seen before)" for source in about["contamination"]}
+    marks |= {("extra", value): " (out of domain)" for value in extra["value"]}
+    heads = [f"{key[1]}{marks.get(key, '')}, {count} rows" for key, count in columns.items()]
+    lines = [f"| macro F1 | test | {' | '.join(heads)} |", f"|---|--:|{'--:|' * len(heads)}"]
+    if about["published"]:
+        cells = [about["published"]["macro_f1_by_source"].get(value) for _, value in columns]
+        shown = ["–" if cell is None else f"{cell:.3f}" for cell in cells]
+        name = f"`{about['teacher']['checkpoint']}` as published"
+        lines.append(f"| {name} | {about['published']['macro_f1']:.3f} | {' | '.join(shown)} |")
+    scored = part.set_index(["variant", "group", "value"])["f1"]
+    for name, record in records.items():
+        shown = [f"{scored[name, group, value]:.3f}" for group, value in columns]
+        lines.append(f"| `{name}` | {record['macro_f1']:.3f} | {' | '.join(shown)} |")
+    notes = [f"**Contaminated**: {source}. {reason}." for source, reason in about["contamination"].items()]
+    return "\n".join(["", "", *lines, *(f"\n{note}" for note in notes)])
+
+
 def insert(document: str, content: str) -> str:
     """`document` with what stands between its two result markers replaced by `content`."""
     before, marker, rest = document.partition(BEGIN)
@@ -107,7 +142,10 @@ def main() -> None:
     parser.add_argument("--write", type=Path, metavar="FILE", help="a Markdown file with result markers")
     options = parser.parse_args()
     try:
-        content = report(load_metrics())
+        records = load_metrics()
+        content = report(records) + by_source(
+            records, read_json(Path("metrics/about/models.json")), pd.read_csv("plots/tables/breakdown.csv")
+        )
         if options.write is None:
             print(content)
             return

@@ -17,9 +17,11 @@ from fincompress.benchmark import Variant, environment, measure
 from fincompress.checkpoints import load_tokenizer, save
 from fincompress.errors import InputError
 from fincompress.files import atomic_file, folder_bytes
+from fincompress.financial import LABELS
+from fincompress.locate import locate
 from fincompress.params import BenchmarkParams, PtqParams, load_params
 from fincompress.quantization import to_onnx_int8, to_openvino_int8
-from fincompress.sources import EMBEDDED_LABELS, read_embedded
+from fincompress.sources import read_embedded
 
 SHAPES = {
     "bert_base": {"num_hidden_layers": 12, "hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072},
@@ -30,10 +32,10 @@ SENTENCES = 128
 
 def make_variants(folder: Path, ptq: PtqParams, texts: list[str], seed: int) -> list[Variant]:
     """Both shapes in fp32 PyTorch, and the student in int8 for either runtime."""
-    tokenizer = load_tokenizer("minilm", max_length=128)
+    tokenizer = load_tokenizer(locate("minilm", "main", "teacher", "checkpoint").folder, max_length=128)
     for name, shape in SHAPES.items():
         torch.manual_seed(seed)
-        config = BertConfig(vocab_size=len(tokenizer), id2label=dict(enumerate(EMBEDDED_LABELS)), **shape)
+        config = BertConfig(vocab_size=len(tokenizer), id2label=dict(enumerate(LABELS)), **shape)
         save(BertForSequenceClassification(config), tokenizer, folder / name, {"weights": "random"})
     to_openvino_int8(folder / "student", folder / "student_ov_int8", texts[: ptq.calibration_samples], ptq)
     to_onnx_int8(folder / "student", folder / "student_ort_int8", ptq)

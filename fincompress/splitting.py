@@ -33,32 +33,43 @@ def clean(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
 def split(frame: pd.DataFrame, labels: list[str], params: PrepareParams, seed: int) -> dict[str, pd.DataFrame]:
     """Split rows into train, val and test, with each label in its share on every side.
 
-    `params.max_rows` first takes a stratified sample. The result depends on nothing but the rows and the seed.
+    `params.max_rows` first takes a stratified sample. Rows of a source in `params.exclude_from_test` go to train and
+    val alone. The result depends on nothing but the rows and the seed.
 
     Raises:
-        InputError: a label has too few rows for each side to get one.
+        InputError: a label has too few rows for each side to get one, or there is no source of that name.
     """
+    unknown = sorted(set(params.exclude_from_test) - set(frame["source"]))
+    if unknown:
+        raise InputError(
+            f"params.yaml: prepare.exclude_from_test: no rows of source {', '.join(unknown)}; "
+            f"there are {', '.join(sorted(set(frame['source'])))}"
+        )
+    tested = ~frame["source"].isin(params.exclude_from_test).to_numpy()
     generator = np.random.default_rng(seed)
     share = min(1.0, params.max_rows / len(frame)) if params.max_rows and len(frame) else 1.0
     parts: dict[str, list[int]] = {name: [] for name in SPLITS}
     for label in labels:
         rows = generator.permutation(np.flatnonzero(frame["label"] == label))
         rows = rows[: round(len(rows) * share)]
-        test = round(len(rows) * params.split.test)
+        test = rows[tested[rows]][: round(tested[rows].sum() * params.split.test)]
+        others = rows[~np.isin(rows, test)]
+        if params.exclude_from_test:  # the first of them are of excluded sources more often than the last
+            others = generator.permutation(others)
         val = round(len(rows) * params.split.val)
-        if min(test, val, len(rows) - test - val) < 1:
+        if min(len(test), val, len(others) - val) < 1:
             raise InputError(
                 f"label `{label}` has {len(rows)} rows after cleaning, too few for one each in train, val and test; "
                 "add rows, merge labels, or raise prepare.split or prepare.max_rows"
             )
-        parts["test"].extend(rows[:test])
-        parts["val"].extend(rows[test : test + val])
-        parts["train"].extend(rows[test + val :])
+        parts["test"].extend(test)
+        parts["val"].extend(others[:val])
+        parts["train"].extend(others[val:])
     return {name: frame.iloc[sorted(rows)].reset_index(drop=True) for name, rows in parts.items()}
 
 
 def summarise(splits: dict[str, pd.DataFrame], dropped: dict[str, int]) -> dict:
-    """Rows, label shares, dropped rows and text lengths (in words) of a prepared data set."""
+    """Rows, label shares, sources, dropped rows and text lengths (in words) of a prepared data set."""
     texts = pd.concat(splits.values())["text"]
     words = texts.str.split().str.len()
     return {
@@ -68,5 +79,6 @@ def summarise(splits: dict[str, pd.DataFrame], dropped: dict[str, int]) -> dict:
             name: rows["label"].value_counts(normalize=True).sort_index().round(4).to_dict()
             for name, rows in splits.items()
         },
+        "sources": {name: rows["source"].value_counts().sort_index().to_dict() for name, rows in splits.items()},
         "words": {f"p{q}": int(np.percentile(words, q, method="higher")) for q in (5, 50, 95, 99, 100)},
     }

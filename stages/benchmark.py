@@ -10,7 +10,9 @@ from fincompress.dataset import read_labels, read_split
 from fincompress.export import to_onnx, to_openvino
 from fincompress.files import atomic_file, read_json, write_json
 from fincompress.metrics import breakdown_table, count_parameters, predictions, round_medians, variant_metrics
+from fincompress.outside import read_extra
 from fincompress.params import NETWORKS, load_params
+from fincompress.provenance import describe
 from fincompress.quantization import save_torch_int8
 
 
@@ -21,11 +23,12 @@ def main(
     tables: Path = Path("plots/tables"),
 ) -> None:
     """Write METRICS/<variant>.json, the machine's record beside them, and the raw TABLES."""
-    params = load_params("seed", "benchmark")
+    params = load_params("seed", "benchmark", "evaluate")
     splits = {name: read_split(data, name) for name in ("val", "test")}
+    extra = read_extra(params.evaluate.extra, read_labels(data), data)
     with tempfile.TemporaryDirectory() as temporary:
         variants = build_variants(data, models, Path(temporary))
-        texts = {name: rows["text"].tolist() for name, rows in splits.items()}
+        texts = {name: rows["text"].tolist() for name, rows in {**extra, **splits}.items()}
         measured = measure(variants, texts, params.benchmark, params.seed)
         originals = [variant for variant in variants if variant.runtime in ("torch", "bag_of_words")]
         parameters = {variant.network: count_parameters(variant.folder) for variant in originals}
@@ -33,12 +36,13 @@ def main(
         results = variant_metrics(variants, measured, splits, parameters)
     for name, record in results.items():
         write_json(metrics / f"{name}.json", record)
-    write_json(metrics / "about" / "environment.json", environment(params.benchmark.threads))
     test = splits["test"]
+    write_json(metrics / "about" / "environment.json", environment(params.benchmark.threads))
+    write_json(metrics / "about" / "models.json", describe(models, sorted(set(test["source"]))))
     for name, table in {
         "latency_samples": measured.samples[["variant", "protocol", "round", "ms", "encode_ms", "disturbed"]].round(4),
         "latency_rounds": round_medians(measured.samples),
-        "breakdown": breakdown_table(measured, test),
+        "breakdown": breakdown_table(measured, test, extra),
         "predictions": test[["id", "label"]].assign(**predictions(measured, "test")),
     }.items():
         with atomic_file(tables / f"{name}.csv") as path:

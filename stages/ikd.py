@@ -17,6 +17,7 @@ from fincompress.intermediate import (
     layer_map,
     teacher_targets,
 )
+from fincompress.outside import add_transfer
 from fincompress.params import load_params
 from fincompress.training import scratch_folder, train
 
@@ -28,17 +29,18 @@ def main(
     curves: Path = Path("plots/training/ikd"),
 ) -> None:
     """Write the distilled student to OUT and its learning curves to CURVES."""
-    params = load_params("seed", "student", "ikd")
+    params = load_params("seed", "student", "ikd", "kd.transfer")
     set_seed(params.seed)
     labels = read_labels(data)
-    student, tokenizer = build_student(str(teacher), params.student)
+    student, tokenizer, origin = build_student(str(teacher), params.student)
     original = load_model(str(teacher))
     layers = layer_map(params.ikd.layer_map, params.student.layers, original.config.num_hidden_layers)
     for model in (student, original):
         model.set_attn_implementation("eager")  # the only one that returns attention
     add_projections(student, original.config.hidden_size, len(layers))
     train_set, val_set = (tokenise(read_split(data, name), labels, tokenizer) for name in ("train", "val"))
-    scratch = scratch_folder("ikd", vars(params), [data, teacher])
+    train_set = add_transfer(train_set, params.transfer, data, tokenizer)
+    scratch = scratch_folder("ikd", {**vars(params), **origin}, [data, teacher, *map(Path, params.transfer)])
     groups = math.gcd(params.student.attention_heads, original.config.num_attention_heads)
     train_set, targets = teacher_targets(
         train_set, original, tokenizer, list(layers.values()), groups, scratch / "targets"
@@ -55,7 +57,7 @@ def main(
         objective=intermediate_objective(params.ikd, list(layers), targets),
     )
     drop_projections(student)
-    save(student, tokenizer, out, summary)
+    save(student, tokenizer, out, {"origin": origin, **summary})
     shutil.rmtree(scratch)
     print(f"ikd: val macro F1 {summary['val_macro_f1']:.4f} at epoch {summary['best_epoch']}")
 

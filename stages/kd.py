@@ -9,6 +9,7 @@ from fincompress import stage
 from fincompress.checkpoints import load_model, save
 from fincompress.dataset import read_labels, read_split, tokenise
 from fincompress.distillation import add_teacher_logits, build_student, soft_label_objective
+from fincompress.outside import add_transfer
 from fincompress.params import load_params
 from fincompress.training import scratch_folder, train
 
@@ -23,10 +24,11 @@ def main(
     params = load_params("seed", "student", "kd")
     set_seed(params.seed)
     labels = read_labels(data)
-    student, tokenizer = build_student(str(teacher), params.student)
+    student, tokenizer, origin = build_student(str(teacher), params.student)
     train_set, val_set = (tokenise(read_split(data, name), labels, tokenizer) for name in ("train", "val"))
+    train_set = add_transfer(train_set, params.kd.transfer, data, tokenizer)
     train_set = add_teacher_logits(train_set, load_model(str(teacher)), tokenizer)
-    scratch = scratch_folder("kd", vars(params), [data, teacher])
+    scratch = scratch_folder("kd", {**vars(params), **origin}, [data, teacher, *map(Path, params.kd.transfer)])
     summary = train(
         student,
         tokenizer,
@@ -38,7 +40,7 @@ def main(
         curves=curves,
         objective=soft_label_objective(params.kd.temperature, params.kd.alpha),
     )
-    save(student, tokenizer, out, summary)
+    save(student, tokenizer, out, {"origin": origin, **summary})
     shutil.rmtree(scratch)
     print(f"kd: val macro F1 {summary['val_macro_f1']:.4f} at epoch {summary['best_epoch']}")
 

@@ -12,14 +12,14 @@ from fincompress.splitting import clean, split, summarise
 def main(out: Path = Path("data"), summary: Path = Path("metrics/about/data.json")) -> None:
     """Write OUT/{train,val,test}.csv and OUT/labels.json (the names in id order)."""
     params = load_params("seed", "prepare")
-    frame, labels = read_source(params.prepare)
+    frame, labels, origins = read_source(params.prepare)
     frame, dropped = clean(frame)
     splits = split(frame, labels, params.prepare, params.seed)
     for name, rows in splits.items():
         with atomic_file(out / f"{name}.csv") as path:
             rows.to_csv(path, index=False, lineterminator="\n")
     write_json(out / "labels.json", {"labels": labels})
-    write_json(summary, summarise(splits, dropped))
+    write_json(summary, {**summarise(splits, dropped), "origins": origins})
     counts = ", ".join(f"{len(rows)} {name}" for name, rows in splits.items())
     print(
         f"prepare: {counts}; dropped {dropped['duplicates']} duplicates and {dropped['conflicting']} conflicting rows"

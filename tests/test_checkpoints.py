@@ -6,8 +6,9 @@ import torch
 from conftest import LABELS, make_checkpoint
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
-from fincompress.checkpoints import load_config, load_for_labels, load_model, load_tokenizer, resolve, save
+from fincompress.checkpoints import load_config, load_for_labels, load_model, load_tokenizer, save
 from fincompress.errors import InputError
+from fincompress.locate import locate
 
 SENTENCES = ["Profit rose sharply.", "The board met on Tuesday.", "Costs ran out of control again this year."]
 
@@ -18,12 +19,8 @@ def logits(model, tokenizer) -> np.ndarray:
 
 
 def test_minilm_is_a_real_checkpoint_in_an_installed_package():
-    config = load_config("minilm")
+    config = load_config(locate("minilm", "main", "teacher", "checkpoint").folder)
     assert (config.model_type, config.num_hidden_layers, config.hidden_size) == ("bert", 6, 384)
-
-
-def test_other_names_are_passed_on():
-    assert resolve("ProsusAI/finbert") == "ProsusAI/finbert"
 
 
 @pytest.mark.parametrize("order", [["positive", "negative", "neutral"], ["Neutral", "POSITIVE", "negative"]])

@@ -31,6 +31,7 @@ def shape(**changes) -> StudentParams:
         "attention_heads": 4,
         "intermediate_size": 64,
         "init": "teacher",
+        "revision": "main",
     }
     return StudentParams(**{**values, **changes})
 
@@ -86,7 +87,7 @@ def test_the_first_layers_are_the_lower_ones():
 
 @pytest.mark.parametrize(("selection", "pairs"), [("evenly_spaced", [(0, 0), (1, 3)]), ("first", [(0, 0), (1, 1)])])
 def test_student_copies_the_teachers_layers_and_head(checkpoint, selection, pairs):
-    student, tokenizer = build_student(str(checkpoint), shape(layer_selection=selection))
+    student, tokenizer, _ = build_student(str(checkpoint), shape(layer_selection=selection))
     teacher = load_model(str(checkpoint))
     for ours, theirs in pairs:
         for mine, its in zip(
@@ -99,7 +100,7 @@ def test_student_copies_the_teachers_layers_and_head(checkpoint, selection, pair
 
 
 def test_a_student_of_all_layers_is_the_teacher(checkpoint):
-    student, tokenizer = build_student(str(checkpoint), shape(layers=4))
+    student, tokenizer, _ = build_student(str(checkpoint), shape(layers=4))
     inputs = tokenizer(TEXTS, padding=True, return_tensors="pt")
     with torch.inference_mode():
         torch.testing.assert_close(student(**inputs).logits, load_model(str(checkpoint))(**inputs).logits)
@@ -107,7 +108,9 @@ def test_a_student_of_all_layers_is_the_teacher(checkpoint):
 
 def test_a_student_from_another_checkpoint_takes_its_layers_under_a_fresh_head(checkpoint, tmp_path):
     narrow = make_checkpoint(tmp_path / "narrow", labels=["a", "b"], layers=3, hidden_size=16)
-    student, _ = build_student(str(checkpoint), shape(init=str(narrow), hidden_size=16, intermediate_size=32, layers=1))
+    chosen = shape(init=str(narrow), hidden_size=16, intermediate_size=32, layers=1)
+    student, _, origin = build_student(str(checkpoint), chosen)
+    assert origin == {"checkpoint": str(narrow), "revision": None, "commit": None}
     source = load_model(str(narrow))
     assert torch.equal(
         student.bert.encoder.layer[0].output.dense.weight, source.bert.encoder.layer[2].output.dense.weight
@@ -116,7 +119,7 @@ def test_a_student_from_another_checkpoint_takes_its_layers_under_a_fresh_head(c
 
 
 def test_a_random_student_may_have_any_shape(checkpoint):
-    student, _ = build_student(
+    student, _, _ = build_student(
         str(checkpoint), shape(init="random", layers=7, hidden_size=48, attention_heads=6, intermediate_size=10)
     )
     assert student.config.num_hidden_layers == 7 and student.bert.embeddings.word_embeddings.weight.shape[1] == 48
@@ -130,7 +133,7 @@ def test_a_random_student_may_have_any_shape(checkpoint):
         ({"intermediate_size": 65}, r"student\.intermediate_size"),
         ({"attention_heads": 2}, r"student\.attention_heads: 2 does not fit"),
         ({"init": "minilm", "hidden_size": 384, "attention_heads": 12}, r"another vocabulary"),
-        ({"init": "no-such-folder"}, r"no-such-folder"),
+        ({"init": "./no-such-folder"}, r"student\.init: \./no-such-folder: no such folder"),
     ],
 )
 def test_a_student_that_cannot_be_built_names_the_key(checkpoint, changes, message):
@@ -140,16 +143,16 @@ def test_a_student_that_cannot_be_built_names_the_key(checkpoint, changes, messa
 
 def test_teacher_logits_are_those_of_each_text_alone(checkpoint):
     teacher, tokenizer = load_model(str(checkpoint)), load_tokenizer(str(checkpoint))
-    frame = pd.DataFrame({"text": TEXTS, "label": ["positive", "negative", "neutral"]})
-    dataset = add_teacher_logits(tokenise(frame, LABELS, tokenizer), teacher, tokenizer, batch_size=2)
-    for text, stored in zip(TEXTS, dataset["teacher_logits"], strict=True):
+    frame = pd.DataFrame({"text": TEXTS * 30, "label": ["positive", "negative", "neutral"] * 30})  # several batches
+    dataset = add_teacher_logits(tokenise(frame, LABELS, tokenizer), teacher, tokenizer)
+    for text, stored in zip(TEXTS, dataset["teacher_logits"][-len(TEXTS) :], strict=True):
         with torch.inference_mode():
             alone = teacher(**tokenizer(text, return_tensors="pt")).logits[0]
         torch.testing.assert_close(torch.tensor(stored), alone, rtol=0, atol=1e-5)
 
 
 def test_objective_reads_the_batch_and_leaves_it_whole(checkpoint):
-    student, tokenizer = build_student(str(checkpoint), shape())
+    student, tokenizer, _ = build_student(str(checkpoint), shape())
     batch = dict(tokenizer(TEXTS, padding=True, return_tensors="pt"))
     batch |= {"labels": torch.tensor([2, 0, 1]), "teacher_logits": torch.randn(3, 3)}
     names = set(batch)

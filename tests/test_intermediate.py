@@ -129,9 +129,9 @@ def test_a_deeper_student_needs_a_map():
 @pytest.fixture
 def distillation(checkpoint):
     """(student, tokenizer, tokenised texts, teacher): 2 layers of 4, eager attention, projections of 2 layers."""
-    shape = {"hidden_size": 32, "attention_heads": 4, "intermediate_size": 64, "init": "random"}
+    shape = {"hidden_size": 32, "attention_heads": 4, "intermediate_size": 64, "init": "random", "revision": "main"}
     torch.manual_seed(0)
-    student, tokenizer = build_student(
+    student, tokenizer, _ = build_student(
         str(checkpoint), StudentParams(layers=2, layer_selection="evenly_spaced", **shape)
     )
     teacher = load_model(str(checkpoint))
@@ -164,7 +164,7 @@ def test_stored_targets_are_what_the_teacher_gives_on_the_batch(distillation, tm
 def test_stored_targets_are_taken_up_again_without_the_teacher(distillation, tmp_path, monkeypatch):
     _, tokenizer, data, teacher = distillation
     first, stored = teacher_targets(data, teacher, tokenizer, [1, 3], 4, tmp_path / "targets")
-    monkeypatch.setattr(intermediate, "teacher_batches", None)
+    monkeypatch.setattr(intermediate, "model_batches", None)
     again, restored = teacher_targets(data, teacher, tokenizer, [1, 3], 4, tmp_path / "targets")
     batch = batch_of(first.select([3, 1]), tokenizer)
     assert again["teacher_logits"] == first["teacher_logits"]

@@ -53,7 +53,7 @@ def test_only_the_sections_asked_for_can_be_read():
         ("prepare.files.labels", ["one"], "prepare.files.labels: List should have at least 2 items"),
         ("prepare.files.labels", ["Up", "up"], "labels must differ"),
         ("prepare.split.val", 0.9, "val + test must be below 1"),
-        ("prepare.source", "hub", "prepare.source: Input should be 'embedded' or 'files' (got 'hub')"),
+        ("prepare.source", "hub", "prepare.source: Input should be 'embedded', 'files' or 'financial' (got 'hub')"),
         ("student.attention_heads", 7, "attention_heads (7) must divide hidden_size (384)"),
         ("benchmark.rounds", 501, "runs (500) must be at least rounds (501)"),
         ("kd.weight_decay", float("nan"), "kd.weight_decay"),

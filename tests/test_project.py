@@ -49,8 +49,11 @@ def test_every_declared_key_is_read_by_the_stage(stage):
         tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
         read |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
         read |= {str(node.value) for node in ast.walk(tree) if isinstance(node, ast.Constant)}
-    for section in STAGES[stage]["params"]:
-        leaves = _leaves(section, Params.model_fields[section].annotation)
+    for name in STAGES[stage]["params"]:
+        annotation = Params
+        for part in name.split("."):
+            annotation = annotation.model_fields[part].annotation
+        leaves = _leaves(name, annotation)
         assert [key for key in leaves if key.split(".")[-1] not in read] == []
 
 

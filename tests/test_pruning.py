@@ -501,9 +501,10 @@ def test_weights_that_do_not_fit_the_structure_are_one_clear_error(saved):
 def test_a_student_cannot_copy_pruned_layers_but_can_start_afresh(saved):
     folder, _ = saved
     shape = {"layers": 2, "layer_selection": "first", "hidden_size": 32, "attention_heads": 4, "intermediate_size": 64}
+    shape["revision"] = "main"
     with pytest.raises(InputError, match=r"student\.init: `teacher` is pruned"):
         build_student(str(folder), StudentParams(**shape, init="teacher"))
-    student, _ = build_student(str(folder), StudentParams(**shape, init="random"))
+    student, _, _ = build_student(str(folder), StudentParams(**shape, init="random"))
     assert structure_of(student) == Structure([[0, 1, 2, 3]] * 2, [64, 64]) and not SCRATCH.exists()
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from fincompress.errors import InputError
 from fincompress.params import FilesParams
-from fincompress.sources import COLUMNS, read_embedded, read_files
+from fincompress.sources import read_embedded
+from fincompress.textfiles import COLUMNS, read_files
 
 ROWS = [("Profit rose", "good"), ("Sales, alas, fell", "bad"), ('He said "no"', "bad")]
 

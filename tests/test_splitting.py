@@ -2,13 +2,14 @@
 
 import pandas as pd
 import pytest
+from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fincompress.errors import InputError
-from fincompress.params import FilesParams, PrepareParams, SplitParams
-from fincompress.sources import COLUMNS
+from fincompress.params import PrepareParams, load_params
 from fincompress.splitting import SPLITS, clean, normalise, split, summarise
+from fincompress.textfiles import COLUMNS
 
 LABELS = ["bad", "good"]
 texts = st.text(alphabet="aAbB \t", min_size=1, max_size=5).filter(str.strip)
@@ -19,11 +20,10 @@ def frame(pairs) -> pd.DataFrame:
     return pd.DataFrame([(str(i), t, label, "s", "") for i, (t, label) in enumerate(pairs)], columns=COLUMNS)
 
 
-def params(val=0.15, test=0.15, max_rows=None) -> PrepareParams:
-    files = FilesParams(
-        path="x", text_column="t", label_column="l", source_column=None, phenomenon_column=None, labels=LABELS
-    )
-    return PrepareParams(source="files", files=files, split=SplitParams(val=val, test=test), max_rows=max_rows)
+def params(val=0.15, test=0.15, max_rows=None, exclude_from_test=()) -> PrepareParams:
+    values = load_params("prepare", path=ROOT / "params.yaml").prepare.model_dump()
+    changes = {"split": {"val": val, "test": test}, "max_rows": max_rows, "exclude_from_test": list(exclude_from_test)}
+    return PrepareParams(**{**values, **changes})
 
 
 @given(rows)
@@ -73,6 +73,20 @@ def test_max_rows_takes_a_stratified_sample():
     parts = split(numbered(100, 300), LABELS, params(max_rows=100), 0)
     together = pd.concat(parts.values())
     assert together["label"].value_counts().to_dict() == {"good": 75, "bad": 25}
+
+
+def test_an_excluded_source_has_no_test_row_and_loses_none():
+    data = numbered(60, 100).assign(source=["seen", "new"] * 80)
+    parts = split(data, LABELS, params(exclude_from_test=["seen"]), 0)
+    assert set(parts["test"]["source"]) == {"new"} and set(parts["val"]["source"]) == {"seen", "new"}
+    assert len(parts["test"]) == round(0.15 * 30) + round(0.15 * 50)
+    assert sorted(pd.concat(parts.values())["id"]) == sorted(data["id"])
+    assert summarise(parts, {})["sources"]["test"] == {"new": 12}
+
+
+def test_excluding_an_unknown_source_names_those_there_are():
+    with pytest.raises(InputError, match=r"prepare\.exclude_from_test: no rows of source typo; there are s"):
+        split(numbered(20, 20), LABELS, params(exclude_from_test=["typo"]), 0)
 
 
 def test_a_label_with_too_few_rows_is_named():
