@@ -29,9 +29,7 @@ def add_transfer(train_set: Dataset, files: list[str], data: Path, tokenizer: Pr
     fresh = _unseen(pd.DataFrame({"text": texts}), data)
     if fresh.empty:
         raise InputError(f"params.yaml: kd.transfer: every text of {', '.join(files)} is in the prepared data already")
-    print(
-        f"transfer: {len(fresh)} unlabelled texts; {len(texts) - len(fresh)} that the prepared data hold are left out"
-    )
+    print(f"transfer: {len(fresh)} unlabelled texts; {len(texts) - len(fresh)} left out, being in the prepared data")
     return concatenate_datasets([train_set, tokenise(fresh, [], tokenizer)])
 
 
