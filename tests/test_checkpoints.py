@@ -6,7 +6,7 @@ import torch
 from conftest import LABELS, make_checkpoint
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
-from fincompress.checkpoints import load_config, load_for_labels, load_model, load_tokenizer, save
+from fincompress.checkpoints import has_head_for, load_config, load_for_labels, load_model, load_tokenizer, save
 from fincompress.errors import InputError
 from fincompress.locate import locate
 
@@ -21,6 +21,14 @@ def logits(model, tokenizer) -> np.ndarray:
 def test_minilm_is_a_real_checkpoint_in_an_installed_package():
     config = load_config(locate("minilm", "main", "teacher", "checkpoint").folder)
     assert (config.model_type, config.num_hidden_layers, config.hidden_size) == ("bert", 6, 384)
+
+
+def test_a_head_counts_where_it_has_every_label(checkpoint, tmp_path):
+    assert has_head_for(str(checkpoint), ["Positive", "neutral", "NEGATIVE"]) and has_head_for(
+        str(checkpoint), LABELS[:2]
+    )
+    assert not has_head_for(str(checkpoint), [*LABELS, "mixed"])
+    assert not has_head_for(locate("minilm", "main", "teacher", "checkpoint").folder, ["LABEL_0", "LABEL_1"])
 
 
 @pytest.mark.parametrize("order", [["positive", "negative", "neutral"], ["Neutral", "POSITIVE", "negative"]])

@@ -9,7 +9,7 @@ from scipy.special import log_softmax, softmax
 from torch.nn import functional
 
 from fincompress.checkpoints import load_model, load_tokenizer
-from fincompress.dataset import tokenise
+from fincompress.dataset import NO_LABEL, tokenise
 from fincompress.distillation import (
     add_teacher_logits,
     build_student,
@@ -51,6 +51,21 @@ def test_loss_equals_a_numpy_computation(batch, temperature, alpha):
     expected = alpha * temperature**2 * divergence + (1 - alpha) * cross_entropy
     loss = hinton_loss(*map(torch.tensor, batch), temperature, alpha)
     assert loss.item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_row_without_a_label_learns_from_the_soft_one_alone(batch):
+    student, teacher, labels = map(torch.tensor, batch)
+    labels[[1, 4]] = NO_LABEL
+    rows = [
+        hinton_loss(student[[i]], teacher[[i]], labels[[i]].clamp(min=0), 3.0, 1.0 if i in (1, 4) else 0.4).item()
+        * (0.4 if i in (1, 4) else 1)
+        for i in range(7)
+    ]
+    assert hinton_loss(student, teacher, labels, 3.0, 0.4).item() == pytest.approx(sum(rows) / 7)
+    student.requires_grad_()
+    none = torch.full_like(labels, NO_LABEL)
+    (gradient,) = torch.autograd.grad(hinton_loss(student, teacher, none, 3.0, 0.4), student)
+    assert gradient.isfinite().all() and gradient.abs().sum() > 0
 
 
 def test_loss_is_zero_for_a_perfect_copy_and_alpha_one(batch):

@@ -15,7 +15,9 @@ import pytest
 from conftest import ran
 
 from fincompress import stage
+from fincompress.files import read_json
 from fincompress.results import report
+from stages import teacher
 
 pytestmark = pytest.mark.e2e
 QUALITY = ("macro_f1", "accuracy", "agreement", "val_macro_f1", "parameters")
@@ -220,6 +222,19 @@ def test_impossible_parameter_stops_cleanly_and_names_the_key(project, monkeypat
     message = capfd.readouterr().err
     assert ended.value.code == 2
     assert named in message and len(message.strip().splitlines()) == 1
+
+
+def test_no_epochs_take_the_checkpoint_as_published_and_its_scores_are_kept(project, monkeypatch):
+    project.set_param("teacher.epochs", 0)
+    monkeypatch.chdir(project.root)
+    teacher.main(out=project.root / "models/untrained", curves=project.root / "plots/training/untrained")
+    summary = read_json(project.root / "models/untrained/training.json")
+    assert summary["best_epoch"] == summary["epochs"] == 0
+    assert summary["val_macro_f1"] == pytest.approx(summary["published"]["val_macro_f1"], abs=1e-6)
+    assert set(summary["published"]["macro_f1_by_source"]) == {"rows"}
+    trained = read_json(project.root / "models/teacher/training.json")
+    assert trained["published"] == summary["published"] and trained["val_macro_f1"] > summary["val_macro_f1"]
+    assert trained["origin"] == {"checkpoint": "tiny/checkpoint", "revision": None, "commit": None}
 
 
 def test_a_typo_stops_the_pipeline_at_the_first_stage_that_runs(project):

@@ -1,12 +1,13 @@
 """The results table and the Pareto front, from records alone."""
 
+import pandas as pd
 import pytest
 from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fincompress.errors import InputError
-from fincompress.results import BEGIN, END, default_int8, insert, load_metrics, pareto_front, report
+from fincompress.results import BEGIN, END, by_source, default_int8, insert, load_metrics, pareto_front, report
 
 points = st.lists(st.tuples(st.integers(1, 6), st.integers(0, 6)), min_size=1, max_size=8)
 
@@ -43,6 +44,39 @@ def test_the_default_int8_runtime_is_the_faster_one_at_real_lengths():
     assert "**OpenVINO** by default" in (sentence := default_int8(int8_records(kd=(1, 2)))) and "-0.010" in sentence
     with pytest.raises(InputError, match="dvc repro"):
         default_int8({"teacher": {}, "teacher_ov_int8": {}})
+
+
+BREAKDOWN = pd.DataFrame(
+    [
+        ("teacher", "class", "positive", 6, 0.5),
+        ("teacher", "source", "fiqa", 4, 0.25),
+        ("teacher", "source", "phrasebank", 8, 0.75),
+    ],
+    columns=["variant", "group", "value", "rows", "f1"],
+)
+RECORDS = {"teacher": {"macro_f1": 0.625}}
+ABOUT = {"teacher": {"checkpoint": "a/b"}, "contamination": {}, "published": None}
+
+
+def test_scores_by_source_show_what_had_been_seen_and_the_checkpoint_as_published():
+    published = {"macro_f1": 0.5, "macro_f1_by_source": {"fiqa": 0.125, "phrasebank": 0.875}}
+    about = {**ABOUT, "contamination": {"phrasebank": "`a/b` had seen its rows before: why"}, "published": published}
+    assert by_source(RECORDS, about, BREAKDOWN).strip().splitlines() == [
+        "| macro F1 | test | fiqa, 4 rows | phrasebank (seen before), 8 rows |",
+        "|---|--:|--:|--:|",
+        "| `a/b` as published | 0.500 | 0.125 | 0.875 |",
+        "| `teacher` | 0.625 | 0.250 | 0.750 |",
+        "",
+        "**Contaminated**: phrasebank. `a/b` had seen its rows before: why.",
+    ]
+
+
+def test_scores_by_source_show_sets_out_of_domain_and_are_left_out_where_there_is_nothing_to_say():
+    assert by_source(RECORDS, ABOUT, BREAKDOWN) == ""
+    further = pd.DataFrame([("teacher", "extra", "tweets", 2, 1.0)], columns=BREAKDOWN.columns)
+    shown = by_source(RECORDS, ABOUT, pd.concat([BREAKDOWN, further]))
+    assert "| fiqa, 4 rows | phrasebank, 8 rows | tweets (out of domain), 2 rows |" in shown
+    assert "| 0.250 | 0.750 | 1.000 |" in shown and "as published" not in shown
 
 
 def test_only_what_is_between_the_markers_changes():
