@@ -101,16 +101,19 @@ def _plain_ticks(axes: Axes, which: str) -> None:
 
 
 def _place_labels(axes: Axes, points: dict[str, tuple], areas: dict[str, float], labels: dict[str, str]) -> None:
-    """Write each label at the side of its point where it overlaps least with bubbles and earlier labels."""
+    """Write each label at the side of its point where it overlaps least with bubbles and earlier labels.
+
+    The left comes first: nothing is both faster and better than a point of the front, so no other point is near there.
+    """
     taken = []
     for name, (x, y) in zip(points, axes.transData.transform(np.array(list(points.values()))), strict=True):
         side = areas[name] ** 0.5 * axes.figure.dpi / 72  # pixels
         taken.append(matplotlib.transforms.Bbox.from_bounds(x - side / 2, y - side / 2, side, side))
     sides = [
-        (0, 20, "center", "bottom"),
-        (0, -20, "center", "top"),
-        (22, 0, "left", "center"),
-        (-22, 0, "right", "center"),
+        (-14, 0, "right", "center"),
+        (0, 16, "center", "bottom"),
+        (0, -16, "center", "top"),
+        (14, 0, "left", "center"),
     ]
     for name, label in labels.items():
         candidates = []
@@ -273,7 +276,7 @@ def f1_by_group(breakdown: pd.DataFrame, variants: list[str]) -> Figure:
     table = breakdown.query("group == @group").pivot(index="value", columns="variant", values="f1")[variants]
     table = table.loc[table[variants[0]].sort_values().index].T
     rows = breakdown.query("group == @group").drop_duplicates("value").set_index("value")["rows"]
-    figure, axes = plt.subplots(figsize=(2.2 + 1.05 * table.shape[1], 1.6 + 0.34 * len(variants)))
+    figure, axes = plt.subplots(figsize=(max(5.0, 2.2 + 1.05 * table.shape[1]), 1.6 + 0.34 * len(variants)))
     texts = table.map(lambda value: f"{value:.2f}").to_numpy()
     names = [f"{value}\n({rows[value]})" for value in table.columns]
     _heat_map(axes, table.to_numpy(), texts, names, variants, "RdYlGn", (0, 1))

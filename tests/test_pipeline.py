@@ -237,6 +237,16 @@ def test_no_epochs_take_the_checkpoint_as_published_and_its_scores_are_kept(proj
     assert trained["origin"] == {"checkpoint": "tiny/checkpoint", "revision": None, "commit": None}
 
 
+def test_the_training_cost_benchmark_times_both_ways_on_the_same_student(project):
+    command = ["python", "-m", "benchmarks.training_cost", "--epochs", "1", "--padded-length", "48"]
+    project.run(*command, "--write", "cost.md")
+    page = (project.root / "cost.md").read_text(encoding="utf-8")
+    assert "1 epochs on 168 training texts" in page and "pads every text to 48 word pieces" in page
+    rows = [line.split("|")[1:4] for line in page.splitlines() if line.startswith(("| straightforward", "| `kd`"))]
+    assert all(float(seconds) > 0 and 0 <= float(f1) <= 1 for _, seconds, f1 in rows) and len(rows) == 2
+    assert "times as fast" in page
+
+
 def test_a_typo_stops_the_pipeline_at_the_first_stage_that_runs(project):
     project.set_param("kd.temprature", 2.0)
     result = project.run("dvc", "repro", check=False)
