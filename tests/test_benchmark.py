@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import LABELS
 
 from fincompress.bag_of_words import BagOfWords
 from fincompress.benchmark import Measurements, OtherLoad, Variant, Worker, measure
 from fincompress.metrics import round_medians, variant_metrics
 from fincompress.params import BenchmarkParams
-from fincompress.sources import EMBEDDED_LABELS, read_embedded
+from fincompress.sources import read_embedded
 
 PARAMS = BenchmarkParams(
     runs=10, warmups=4, rounds=3, threads=1, padded_length=16, batch_size=4, load_threshold=1.0, max_repeats=0
@@ -21,7 +22,7 @@ PARAMS = BenchmarkParams(
 @pytest.fixture(scope="module")
 def bag(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("bag") / "bag_of_words"
-    BagOfWords.fit(read_embedded().head(200), EMBEDDED_LABELS).save(folder)
+    BagOfWords.fit(read_embedded().head(200), LABELS).save(folder)
     return folder
 
 
@@ -37,7 +38,7 @@ def test_every_variant_is_timed_on_the_same_sentences_in_every_round(bag):
     assert (measured.samples[["ms", "encode_ms"]] > 0).all(axis=None)
     assert len(measured.throughput) == 6 and (measured.throughput["per_s"] > 0).all()
     np.testing.assert_array_equal(measured.logits["a"]["test"], measured.logits["b"]["test"])
-    assert measured.logits["a"]["test"].shape == (20, 3) and measured.labels["a"] == EMBEDDED_LABELS
+    assert measured.logits["a"]["test"].shape == (20, 3) and measured.labels["a"] == LABELS
     assert all(peak > 20 for peak in measured.peak_rss_mb.values())
 
 
