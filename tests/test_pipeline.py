@@ -90,10 +90,11 @@ def test_metrics_show_has_a_row_a_variant_and_diff_reads_as_a_table(project):
 
 
 def test_results_table_names_every_variant(project):
-    table = project.run("python", "-m", "fincompress.results").stdout.strip()
-    assert table == report(
-        dict(sorted(project.metrics().items(), key=lambda x: (x[0] != "teacher", -x[1]["macro_f1"], x[0])))
-    )
+    output = project.run("python", "-m", "fincompress.results").stdout
+    records = dict(sorted(project.metrics().items(), key=lambda x: (x[0] != "teacher", -x[1]["macro_f1"], x[0])))
+    table, rest = output[: len(report(records))], output[len(report(records)) :]
+    assert table == report(records)
+    assert "| `tiny/checkpoint` as published | " in rest and all(f"| `{name}` | " in rest for name in records)
 
 
 def test_experiment_reruns_what_reads_the_key_and_reverting_restores_training_but_measures_again(project):
