@@ -21,9 +21,10 @@ from tqdm import tqdm
 from transformers import get_linear_schedule_with_warmup, set_seed
 
 from fincompress.benchmark import environment
-from fincompress.checkpoints import load_model
+from fincompress.checkpoints import load_model, load_tokenizer
 from fincompress.dataset import read_labels, read_split, tokenise
 from fincompress.distillation import add_teacher_logits, build_student, hinton_loss, soft_label_objective
+from fincompress.errors import InputError
 from fincompress.evaluation import macro_f1
 from fincompress.files import atomic_file
 from fincompress.params import load_params
@@ -135,14 +136,17 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path, default=Path("models/teacher"))
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the page there instead of printing it")
     options = parser.parse_args()
-    params = load_params("seed", "student", "kd")
-    inputs = params, options.data, options.teacher, options.epochs
-    rows = [
-        ("straightforward script", *straightforward(*inputs, options.padded_length)),
-        ("`kd` stage", *ours(*inputs)),
-    ]
-    _, tokenizer, _ = build_student(str(options.teacher), params.student)
-    train_set = tokenise(read_split(options.data, "train"), read_labels(options.data), tokenizer)
+    try:
+        params = load_params("seed", "student", "kd")
+        tokenizer = load_tokenizer(str(options.teacher))
+        train_set = tokenise(read_split(options.data, "train"), read_labels(options.data), tokenizer)
+        inputs = params, options.data, options.teacher, options.epochs
+        rows = [
+            ("straightforward script", *straightforward(*inputs, options.padded_length)),
+            ("`kd` stage", *ours(*inputs)),
+        ]
+    except InputError as error:
+        parser.exit(2, f"error: {error}\n")
     content = page(rows, options.epochs, pd.Series(train_set["length"]), options.padded_length)
     if options.write is None:
         print(content)

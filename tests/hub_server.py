@@ -27,8 +27,7 @@ class Hub(ThreadingHTTPServer):
         self.log: list[tuple[str, str, str | None]] = []  # method, path, Range
         self.private: set[str] = set()  # repositories that answer 401
         self.broken: int | None = None  # the HTTP status that everything answers with
-        self.cut_after: int | None = None  # bytes of a file after which the connection drops …
-        self.drops = 0  # … where this is set; from then on the hub is `broken`
+        self.cut_after: int | None = None  # bytes of a file after which the connection drops, and the hub is `broken`
 
     @property
     def endpoint(self) -> str:
@@ -37,6 +36,10 @@ class Hub(ThreadingHTTPServer):
     def folder(self, kind: str, repository: str) -> Path:
         """Where the files of a repository (`model` or `dataset`) lie."""
         return self.root / kind / repository
+
+    def downloads(self) -> list[str]:
+        """The files that were asked for, in order."""
+        return [path for method, path, _ in self.log if method == "GET" and "/resolve/" in path]
 
     def ranges(self, name: str) -> list[str]:
         """The Range headers with which a file was asked for."""
@@ -115,7 +118,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if not body:
             return
-        if self.server.drops and stop - start > self.server.cut_after:
+        if self.server.cut_after is not None and stop - start > self.server.cut_after:
             self.wfile.write(content[start : start + self.server.cut_after])
             self.close_connection, self.server.broken = True, 503
         else:

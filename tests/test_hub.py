@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from conftest import LABELS, ROOT, make_checkpoint
 from hub_server import COMMIT, Hub, serving
 from test_financial import archive
@@ -102,9 +103,9 @@ def test_both_data_sets_are_downloaded_once_and_their_commit_is_kept(hub, tmp_pa
     for origin in answer["origins"].values():
         assert (origin["revision"], origin["commit"]) == ("main", COMMIT)
     assert len(answer["origins"]["fiqa"]["files"]) == 2
-    before = [path for method, path, _ in hub.log if "resolve" in path and method == "GET"]
+    before = hub.downloads()
     assert call(hub, tmp_path, READ) == answer
-    assert [path for method, path, _ in hub.log if "resolve" in path and method == "GET"] == before
+    assert before and hub.downloads() == before
     hub.broken = 500
     assert call(hub, tmp_path, READ, HF_HUB_OFFLINE="1") == answer
 
@@ -127,13 +128,11 @@ def test_a_checkpoint_is_downloaded_with_its_tokenizer_and_its_commit(hub, tmp_p
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= names
 
 
-def test_a_checkpoint_without_safetensors_is_read_all_the_same(files, hub, tmp_path, monkeypatch):
+def test_a_checkpoint_without_safetensors_is_read_all_the_same(files, hub, tmp_path):
     model = BertForSequenceClassification.from_pretrained(files / "model" / FINBERT)
     older = files / "model" / "older" / "format"
     make_checkpoint(older)
     (older / "model.safetensors").unlink()
-    import torch
-
     torch.save(model.state_dict(), older / "pytorch_model.bin")
     answer = call(hub, tmp_path, AT_MAIN.replace(FINBERT, "older/format"))
     weights = load_model(answer["folder"]).state_dict()
@@ -145,10 +144,10 @@ def test_a_download_that_breaks_off_goes_on_where_it_stopped(files, hub, tmp_pat
     whole = weights.read_bytes()
     try:
         weights.write_bytes(random.Random(0).randbytes(LARGE))
-        hub.cut_after, hub.drops = LARGE // 2, 1
+        hub.cut_after = LARGE // 2
         broken = call(hub, tmp_path, AT_MAIN)["error"]
         assert "`ProsusAI/finbert`" in broken and "HTTP 503; try again later, finished parts are kept" in broken
-        hub.drops, hub.broken = 0, None
+        hub.cut_after = hub.broken = None
         answer = call(hub, tmp_path, AT_MAIN)
         assert (Path(answer["folder"]) / "model.safetensors").read_bytes() == weights.read_bytes()
         assert hub.ranges("model.safetensors")[-1].startswith("bytes=10")
