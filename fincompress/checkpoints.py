@@ -29,11 +29,15 @@ def load_config(checkpoint: str) -> PreTrainedConfig:
     try:
         return AutoConfig.from_pretrained(checkpoint, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise InputError(
-            f"checkpoint `{checkpoint}` cannot be loaded: {reason} (expected a folder with config.json and "
+            f"checkpoint `{checkpoint}` cannot be loaded: {_reason(error)} (expected a folder with config.json and "
             "model.safetensors)"
         ) from None
+
+
+def _reason(error: Exception) -> str:
+    """What transformers says went wrong, without its advice, which is on the hub's checkpoints."""
+    return str(error).strip().splitlines()[0].partition(". If you")[0]
 
 
 def load_model(checkpoint: str, **overrides) -> PreTrainedModel:
@@ -47,7 +51,7 @@ def load_model(checkpoint: str, **overrides) -> PreTrainedModel:
             checkpoint, dtype=torch.float32, use_safetensors=not _is_older_format(checkpoint), **overrides
         ).eval()
     except (OSError, RuntimeError) as error:  # RuntimeError: weights of other sizes than config.json says
-        raise InputError(f"checkpoint `{checkpoint}`: {str(error).strip().splitlines()[0]}") from None
+        raise InputError(f"checkpoint `{checkpoint}`: {_reason(error)}") from None
     finally:
         transformers_logging.set_verbosity(verbosity)
 
@@ -62,9 +66,17 @@ def load_tokenizer(checkpoint: str, max_length: int | None = None) -> PreTrained
     """The checkpoint's tokenizer; `max_length` (word pieces) becomes its cutting length and is saved with it."""
     overrides = {} if max_length is None else {"model_max_length": max_length}
     try:
-        return AutoTokenizer.from_pretrained(checkpoint, local_files_only=True, **overrides)
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint, local_files_only=True, **overrides)
     except (OSError, ValueError) as error:
-        raise InputError(f"checkpoint `{checkpoint}`: no tokenizer: {str(error).strip().splitlines()[0]}") from None
+        reason = _reason(error)
+    else:
+        files = {"tokenizer.json", *tokenizer.vocab_files_names.values()}
+        if any((Path(checkpoint) / name).is_file() for name in files):
+            return tokenizer
+        reason = "no vocabulary there"  # without one transformers makes a tokenizer that knows no word
+    raise InputError(
+        f"checkpoint `{checkpoint}`: no tokenizer: {reason} (expected tokenizer.json or a file such as vocab.txt)"
+    )
 
 
 def load_for_labels(checkpoint: str, labels: list[str], max_length: int):

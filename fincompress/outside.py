@@ -26,7 +26,7 @@ def add_transfer(train_set: Dataset, files: list[str], data: Path, tokenizer: Pr
     if not files:
         return train_set
     texts = list({normalise(text): text for file in files for text in read_unlabelled(Path(file))}.values())
-    fresh = _unseen(pd.DataFrame({"text": texts}), data)
+    fresh = _unseen(pd.DataFrame({"text": texts}), _prepared(data))
     if fresh.empty:
         raise InputError(f"params.yaml: kd.transfer: every text of {', '.join(files)} is in the prepared data already")
     print(f"transfer: {len(fresh)} unlabelled texts; {len(texts) - len(fresh)} left out, being in the prepared data")
@@ -60,7 +60,7 @@ def read_extra(files: list[str], labels: list[str], data: Path) -> dict[str, pd.
     Raises:
         InputError: a file cannot be used, holds nothing new, or has the name of another.
     """
-    frames = {}
+    frames, prepared = {}, _prepared(data) if files else set()
     for file in files:
         name = Path(file).stem
         if name in frames:
@@ -68,14 +68,17 @@ def read_extra(files: list[str], labels: list[str], data: Path) -> dict[str, pd.
         if name in SPLITS:
             raise InputError(f"params.yaml: evaluate.extra: {file}: {name} is the name of a split; rename it")
         columns = {"text_column": "text", "label_column": "label", "source_column": None, "phenomenon_column": None}
-        frames[name] = _unseen(
-            read_files(FilesParams(path=file, labels=labels, **columns), lambda _: "evaluate.extra"), data
-        )
+        rows = read_files(FilesParams(path=file, labels=labels, **columns), lambda _: "evaluate.extra")
+        frames[name] = _unseen(rows, prepared)
         if frames[name].empty:
             raise InputError(f"{file}: every text is in the prepared data already (evaluate.extra)")
     return frames
 
 
-def _unseen(frame: pd.DataFrame, data: Path) -> pd.DataFrame:
-    known = {normalise(text) for name in SPLITS for text in read_split(data, name)["text"]}
-    return frame[~frame["text"].map(normalise).isin(known)].reset_index(drop=True)
+def _prepared(data: Path) -> set[str]:
+    """The texts of every split, normalised."""
+    return {normalise(text) for name in SPLITS for text in read_split(data, name)["text"]}
+
+
+def _unseen(frame: pd.DataFrame, prepared: set[str]) -> pd.DataFrame:
+    return frame[~frame["text"].map(normalise).isin(prepared)].reset_index(drop=True)

@@ -43,11 +43,11 @@ def main(
         curves=curves,
         objective=soft_label_objective(params.qat.temperature, params.qat.alpha),
     )
-    agreement = convert(model, source, out, rows["val"]["text"].tolist(), {"source": params.qat.source, **summary})
+    converted = convert(model, source, out, rows["val"], labels, {"source": params.qat.source, **summary})
     shutil.rmtree(scratch)
     print(
         f"qat: val macro F1 {summary['val_macro_f1']:.4f} at epoch {summary['best_epoch']}; "
-        f"converted to int8, {agreement:.1%} of predictions stay the same"
+        f"converted to int8 {converted['val_macro_f1']:.4f}, {converted['agreement']:.1%} of predictions the same"
     )
 
 

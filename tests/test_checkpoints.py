@@ -89,6 +89,13 @@ def test_a_missing_checkpoint_is_one_clear_error(name, monkeypatch):
         load_config(name)
 
 
+@pytest.mark.parametrize("kind", ["bert", "deberta-v2"])
+def test_a_folder_without_a_tokenizer_is_an_error_and_not_a_tokenizer_that_knows_no_word(tmp_path, kind):
+    (tmp_path / "config.json").write_text(f'{{"model_type": "{kind}"}}')
+    with pytest.raises(InputError, match="no tokenizer: no vocabulary there .expected tokenizer.json"):
+        load_tokenizer(str(tmp_path))
+
+
 def test_too_long_a_max_length_is_named(checkpoint):
     with pytest.raises(InputError, match=r"teacher\.max_length: 65 is over the 64"):
         load_for_labels(str(checkpoint), LABELS, max_length=65)

@@ -17,7 +17,7 @@ from fincompress.checkpoints import load_for_labels, load_model, load_tokenizer,
 from fincompress.dataset import tokenise
 from fincompress.errors import InputError
 from fincompress.export import to_onnx, to_openvino
-from fincompress.files import folder_bytes
+from fincompress.files import folder_bytes, read_json
 from fincompress.offline import openvino
 from fincompress.params import PtqParams, TrainingParams
 from fincompress.quantization import calibration_texts, save_torch_int8, to_onnx_int8, to_openvino_int8
@@ -267,21 +267,31 @@ def trained(models, tmp_path_factory):
 
 def test_the_converted_model_predicts_as_the_fake_quantised_one(models, trained, tmp_path):
     model, _ = trained
-    agreement = qat.convert(model, models["fp32"], tmp_path / "qat", TEXTS, {"source": "kd"})
+    result = qat.convert(model, models["fp32"], tmp_path / "qat", TEST, LABELS, {"source": "kd"})
     converted = predict_logits(open_classifier(tmp_path / "qat", "openvino", threads=1), TEXTS)
     expected = qat._predictions(model, models["fp32"], TEXTS)
-    assert agreement == (converted.argmax(axis=1) == expected).mean() >= 0.99
+    assert result["agreement"] == (converted.argmax(axis=1) == expected).mean() >= 0.99
+    assert read_json(tmp_path / "qat" / "training.json") == {"source": "kd", "converted": result}
     graph = openvino.Core().read_model(tmp_path / "qat" / "openvino_model.xml")
     types = [node.get_element_type().to_string() for node in graph.get_ops() if node.get_type_name() == "Constant"]
     assert types.count("i8") >= 2 + 2 * 6
     assert folder_bytes(tmp_path / "qat") < 1.1 * folder_bytes(models["ov_int8"])
 
 
-def test_a_conversion_that_predicts_otherwise_is_refused(models, trained, tmp_path, monkeypatch):
+def test_a_conversion_that_predicts_otherwise_and_worse_is_refused(models, trained, tmp_path, monkeypatch):
+    untrained = load_model(str(make_checkpoint(tmp_path / "untrained", layers=2)), num_labels=len(LABELS))
+    convert_model = qat.as_openvino
+    monkeypatch.setattr(qat, "as_openvino", lambda model: convert_model(untrained))
+    with pytest.raises(InputError, match=r"only \d+\.\d% of the validation texts and loses 0\.\d+ macro F1"):
+        qat.convert(trained[0], models["fp32"], tmp_path / "out" / "qat", TEST, LABELS, {})
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_conversion_that_predicts_otherwise_but_no_worse_is_kept(models, trained, tmp_path, monkeypatch):
     monkeypatch.setattr(qat, "_predictions", lambda model, source, texts: np.zeros(len(texts), dtype=int))
-    with pytest.raises(InputError, match=r"only \d+\.\d% of the validation texts"):
-        qat.convert(trained[0], models["fp32"], tmp_path / "qat", TEXTS, {})
-    assert list(tmp_path.iterdir()) == []
+    result = qat.convert(trained[0], models["fp32"], tmp_path / "qat", TEST, LABELS, {})
+    assert result["agreement"] < qat.MIN_AGREEMENT and result["val_macro_f1"] > 0.9
+    assert (tmp_path / "qat" / "openvino_model.bin").is_file()
 
 
 def test_interrupted_qat_resumes_and_ends_as_an_uninterrupted_one(models, trained):
