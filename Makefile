@@ -40,7 +40,7 @@ clean:
 
 # On Linux the plain torch wheel brings gigabytes of CUDA. Without an NVIDIA GPU ask for the CPU build by its full
 # version first, and take the plain one only where the package index has no other.
-$(READY): requirements.txt
+$(READY): requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "FinCompress needs Python 3.11 or newer; set PYTHON=")'
 	$(PYTHON) -m venv $(VENV)
 	torch=$$(sed -n 's/^torch==//p' requirements.txt); \
@@ -50,5 +50,6 @@ $(READY): requirements.txt
 		pip install --quiet "torch==$$torch"; \
 	fi
 	pip install --quiet -r requirements.txt
+	pip install --quiet --no-deps --editable .
 	python -m fincompress.plots_page
 	touch $@

@@ -92,7 +92,7 @@ def test_a_missing_checkpoint_is_one_clear_error(name, monkeypatch):
 @pytest.mark.parametrize("kind", ["bert", "deberta-v2"])
 def test_a_folder_without_a_tokenizer_is_an_error_and_not_a_tokenizer_that_knows_no_word(tmp_path, kind):
     (tmp_path / "config.json").write_text(f'{{"model_type": "{kind}"}}')
-    with pytest.raises(InputError, match="no tokenizer: no vocabulary there .expected tokenizer.json"):
+    with pytest.raises(InputError, match="no tokenizer: no vocabulary there"):
         load_tokenizer(str(tmp_path))
 
 

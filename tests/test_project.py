@@ -1,7 +1,9 @@
 """dvc.yaml, params.yaml, dvc.lock and the code say the same."""
 
 import ast
+import configparser
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -124,3 +126,36 @@ def test_nothing_large_is_committed():
 def test_requirements_are_pinned():
     lines = (ROOT / "requirements.txt").read_text().splitlines()
     assert all("==" in line for line in lines if line and not line.startswith("#"))
+
+
+SECRETS = re.compile(
+    r"-----BEGIN [A-Z ]*PRIVATE KEY-----|GOCSPX-|ya29\.|AIza[\w-]{30}|gdrive_client_secret\s*="
+    r"|ghp_\w{30}|hf_[A-Za-z]{30}"
+)
+
+
+def test_no_secret_is_in_git():
+    """Keys, OAuth secrets and tokens of the kinds that the project's tools use."""
+    found = {}
+    for file in project_files():
+        match = SECRETS.search((ROOT / file).read_bytes().decode("latin-1"))
+        if match and file != "tests/test_project.py":
+            found[file] = match[0]
+    assert found == {}
+    ignored = subprocess.run(["git", "check-ignore", "-q", ".dvc/config.local"], cwd=ROOT)
+    assert ignored.returncode == 0 or not (ROOT / ".git").exists()
+
+
+@pytest.mark.parametrize("secret", ["-----BEGIN RSA PRIVATE KEY-----", "gdrive_client_secret = x", "GOCSPX-abc"])
+def test_a_secret_would_be_found(secret):
+    assert SECRETS.search(secret)
+
+
+def test_the_remotes_are_ready_and_hold_nothing_of_one_machine():
+    config = configparser.ConfigParser()
+    config.read(ROOT / ".dvc/config")
+    assert config["core"]["analytics"].lower() == "false" and config["core"]["autostage"].lower() == "true"
+    remotes = {name: dict(config[name]) for name in config.sections() if "remote" in name}
+    urls = [remote["url"] for remote in remotes.values()]
+    assert any(url.startswith("gdrive://") for url in urls) and not [url for url in urls if url.startswith("/")]
+    assert not [key for remote in remotes.values() for key in remote if "secret" in key or "file" in key]

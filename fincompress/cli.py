@@ -1,0 +1,106 @@
+"""The command `fincompress`: what people do beside running the pipeline, which is `dvc`'s part."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fincompress.errors import InputError
+
+SHIPPED = Path("models/ptq/ikd_ort_int8")
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+remote_app = typer.Typer(no_args_is_help=True, help="Where checkpoints are kept: `dvc push` and `dvc pull` go there.")
+app.add_typer(remote_app, name="remote")
+
+
+@app.command()
+def predict(
+    texts: Annotated[list[str] | None, typer.Argument(help="Texts; without any, the lines of standard input.")] = None,
+    model: Annotated[Path, typer.Option(help="A model folder, of any format.")] = SHIPPED,
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON object a line, with all probabilities.")] = False,
+) -> None:
+    """Print the label of each text and its probability."""
+    from fincompress.predict import predict as classify
+
+    texts = texts or [line.strip() for line in sys.stdin if line.strip()]
+    if not texts:
+        raise InputError("no text: give some as arguments, or a line each on standard input")
+    for prediction in classify(model, texts):
+        if as_json:
+            print(json.dumps(vars(prediction), ensure_ascii=False))
+        else:
+            print(f"{prediction.label}\t{prediction.probabilities[prediction.label]:.3f}\t{prediction.text}")
+
+
+@remote_app.command()
+def drive(
+    folder_id: Annotated[str | None, typer.Option(help="The folder's id, or its address in the browser.")] = None,
+    folder: Annotated[str | None, typer.Option(help="Path of a folder: in My Drive, or below --folder-id.")] = None,
+    client_id: Annotated[str | None, typer.Option(help="Id of your OAuth client; its secret is asked for.")] = None,
+    client_secret: Annotated[str | None, typer.Option(envvar="GDRIVE_CLIENT_SECRET", help="Rather left out.")] = None,
+    service_account: Annotated[Path | None, typer.Option(help="JSON key of a service account.")] = None,
+    name: Annotated[str, typer.Option(help="Name of the remote.")] = "drive",
+    check: Annotated[bool, typer.Option(help="Sign in, and write and read a file, before anything is saved.")] = True,
+) -> None:
+    """Keep checkpoints in a Google Drive folder, and make that the default."""
+    from fincompress import remote
+    from fincompress.drive import check_access
+
+    root = remote.project_root()
+    try:
+        _, before = remote.configured(root, name)
+    except InputError:
+        before = {}
+    if client_id and not client_secret and before.get("gdrive_client_id") != client_id and sys.stdin.isatty():
+        client_secret = typer.prompt("Client secret", hide_input=True)
+    made = remote.drive_remote(root, folder_id, folder, client_id, client_secret, service_account, before)
+    if check:
+        check_access(made.settings)
+        print(f"{made.shared['url']}: signed in, wrote a file, read it back and put it in the trash")
+    remote.save(root, name, made)
+    print(f".dvc/config: `{name}` is the default remote; commit it: git add .dvc/config && git commit")
+    for key in made.private:
+        print(f".dvc/config.local: {key}, which Git ignores: it stays on this machine")
+    print("next: dvc push")
+
+
+@remote_app.command()
+def local(
+    folder: Annotated[Path, typer.Argument(help="A folder outside the project, on any mounted disk.")],
+    name: Annotated[str, typer.Option(help="Name of the remote.")] = "local",
+) -> None:
+    """Keep checkpoints in a folder of this machine, and make that its default."""
+    from fincompress import remote
+
+    root, folder = remote.project_root(), folder.expanduser().resolve()
+    if folder.is_relative_to(root.resolve()):
+        raise InputError(f"{folder} is inside the project, and would be lost with it: name a folder elsewhere")
+    remote.save(root, name, remote.Remote(shared={}, private={"url": str(folder)}))
+    print(f".dvc/config.local: `{name}`, {folder}, is the default remote on this machine\nnext: dvc push")
+
+
+@remote_app.command()
+def check(
+    name: Annotated[str | None, typer.Argument(help="The remote; without it, the default one.")] = None,
+) -> None:
+    """Find out why `dvc push` or `dvc pull` fails on a Drive remote, and how to mend it."""
+    from fincompress import remote
+    from fincompress.drive import check_access
+
+    name, settings = remote.configured(remote.project_root(), name)
+    if not settings["url"].startswith("gdrive://"):
+        raise InputError(f"`{name}` is at {settings['url']}; only a remote on Google Drive (gdrive://…) can be checked")
+    check_access(settings)
+    print(f"{settings['url']}: signed in, wrote a file, read it back and put it in the trash")
+
+
+def main() -> None:
+    """Run the command line; what a person can mend is one line on standard error and exit code 2."""
+    try:
+        app()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
