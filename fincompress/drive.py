@@ -130,15 +130,12 @@ def explain(error: Exception, settings: dict) -> str:
     chain = list(_chain(error))
     text = " ".join(str(link) for link in chain)
     reasons = {link.GetField("reason") for link in chain if hasattr(link, "GetField")}
+    if isinstance(error, FileNotFoundError | PermissionError):
+        reasons.add("notFound")  # dvc-gdrive's own words for it
     for wanted, message in _refusals(settings):
         if wanted & reasons or any(phrase in text for phrase in wanted):
             return message
     kinds = {type(link).__name__ for link in chain}
-    if isinstance(chain[0], FileNotFoundError | PermissionError):
-        return (
-            "no such folder, or this account may not see it: create it in Drive, check its name or id, and share it "
-            f"with {_account(settings)}"
-        )
     if kinds & {"ServerNotFoundError", "ConnectionRefusedError", "TimeoutError", "ProxyError", "gaierror"}:
         return "Drive cannot be reached: check the network, and HTTPS_PROXY where there is a proxy"
     return f"{type(chain[-1]).__name__}: {chain[-1]}"
@@ -147,6 +144,11 @@ def explain(error: Exception, settings: dict) -> str:
 def _refusals(settings: dict) -> list[tuple[set[str], str]]:
     """(API reasons or parts of messages, what to tell)."""
     return [
+        (
+            {"notFound"},
+            "no such folder, or this account may not see it: create it in Drive, check its name or id, and share it "
+            f"with {_account(settings)}",
+        ),
         (
             {"Service Accounts do not have storage quota"},
             "a service account has no storage of its own: use a folder of a Workspace shared drive of which it is a "

@@ -204,7 +204,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def handle(self):
         try:
-            with contextlib.suppress(ConnectionError, ssl.SSLError):  # where the client went away
+            with contextlib.suppress(ConnectionError, TimeoutError, ssl.SSLError):  # where the client went away
                 super().handle()
         finally:
             with contextlib.suppress(OSError):
@@ -228,10 +228,10 @@ class _Handler(BaseHTTPRequestHandler):
         if call == "upload" and self.server.faults.cut_uploads_after is not None:
             cut = self.server.faults.cut_uploads_after
             if length > cut:
-                self.rfile.read(cut)
+                self._read(cut)
                 self.close_connection = True
                 return
-        self.body = self.rfile.read(length)
+        self.body = self._read(length)
         with self.server.lock:
             self.server.calls[call] += 1
             reason = self._fault(call)
@@ -242,6 +242,14 @@ class _Handler(BaseHTTPRequestHandler):
                 self._error(reason)
             else:
                 act()
+
+    def _read(self, length: int) -> bytes:
+        """A request's body; a client that stops sending is hung up on, as one that tries a spent stream again is."""
+        self.connection.settimeout(5)
+        try:
+            return self.rfile.read(length)
+        finally:
+            self.connection.settimeout(None)
 
     def _route(self, path: str):
         """The name of a call, and what answers it."""
