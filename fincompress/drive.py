@@ -185,8 +185,8 @@ def _refusals(settings: dict) -> list[tuple[set[str], str]]:
         ),
         (
             {"invalid_client", "unauthorized_client"},
-            "Google does not know this OAuth client: check --client-id and its secret (Google Cloud console, "
-            "Credentials)",
+            "Google does not know this OAuth client by this secret: check both (Google Cloud console, Credentials); in "
+            "a new clone, where the secret is not, `dvc remote modify --local drive gdrive_client_secret …`",
         ),
         (
             {"User rejected authentication", "access_denied"},

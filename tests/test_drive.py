@@ -261,7 +261,7 @@ def test_the_blocked_app_of_dvc_is_never_tried(bare, google):
     ("faults", "message"),
     [
         ({"token_error": "invalid_grant"}, "tokens of an OAuth app in `Testing` last 7 days"),
-        ({"token_error": "invalid_client"}, "Google does not know this OAuth client"),
+        ({"token_error": "invalid_client"}, "Google does not know this OAuth client by this secret"),
         ({"always": {"list": "accessNotConfigured"}}, "the Google Drive API is off"),
         ({"always": {"start": "insufficientFilePermissions"}}, "as Editor (in a shared drive: Content manager)"),
         ({"abusive": True}, "gdrive_acknowledge_abuse true"),
