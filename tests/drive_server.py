@@ -11,7 +11,6 @@ import hashlib
 import json
 import re
 import socket
-import socketserver
 import ssl
 import threading
 from collections import Counter
@@ -199,7 +198,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.end_headers()
         self.connection = self.server.tls.wrap_socket(self.connection, server_side=True)
-        self.rfile, self.wfile = self.connection.makefile("rb"), socketserver._SocketWriter(self.connection)
+        self.rfile, self.wfile = self.connection.makefile("rb"), self.connection.makefile("wb")
         self.close_connection = False
 
     def handle(self):

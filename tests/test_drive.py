@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from pathlib import Path
 import drive_server
 import pytest
 from conftest import ROOT, Project
-from drive_server import CLIENT, ERRORS, SHARED, Drive, Faults
+from drive_server import CLIENT, SHARED, Drive, Faults
 
 from fincompress import drive
 from fincompress.errors import InputError
@@ -142,7 +141,7 @@ def test_an_upload_that_is_cut_off_is_repeated_by_the_next_push_and_nothing_else
     failed = project.run("dvc", "push", check=False)
     assert failed.returncode != 0 and "failed to push" in (failed.stdout + failed.stderr)
     whole = dict(google.contents())
-    assert whole and all(hashlib.md5(content).hexdigest() == name(path) for path, content in whole.items())
+    assert whole and all(hashlib.md5(content).hexdigest() == address(path) for path, content in whole.items())
     google.faults.cut_uploads_after = None
     google.calls.clear()
     project.run("dvc", "push")
@@ -150,8 +149,8 @@ def test_an_upload_that_is_cut_off_is_repeated_by_the_next_push_and_nothing_else
     round_trip(project)
 
 
-def name(path: str) -> str:
-    """The checksum that DVC names an object by."""
+def address(path: str) -> str:
+    """The checksum that DVC files an object under."""
     return "".join(path.split("/")[-2:]).removesuffix(".dir")
 
 
@@ -345,4 +344,3 @@ def test_credentials_of_no_kind_are_refused(monkeypatch, content):
 
 def test_an_unknown_failure_keeps_its_own_words():
     assert drive.explain(ValueError("an odd thing"), {}) == "ValueError: an odd thing"
-    assert all(status >= 400 for status, _ in ERRORS.values()) and os.sep

@@ -40,7 +40,7 @@ def _wait_for_queue(project: Project, seconds: int = 2400) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         states = project.run("dvc", "queue", "status").stdout
-        if "Running" not in states and "Queued" not in states:
+        if "Running" not in states and "Queued" not in states and "0 active" in states:
             assert states.count("Success") == 4, states
             return
         time.sleep(3)
