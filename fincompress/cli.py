@@ -47,19 +47,17 @@ def drive(
 ) -> None:
     """Keep checkpoints in a Google Drive folder, and make that the default."""
     from fincompress import remote
-    from fincompress.drive import check_access
 
     root = remote.project_root()
     try:
         _, before = remote.configured(root, name)
     except InputError:
         before = {}
-    if client_id and not client_secret and before.get("gdrive_client_id") != client_id and sys.stdin.isatty():
+    if client_id and not client_secret and not remote.known_secret(before, client_id) and sys.stdin.isatty():
         client_secret = typer.prompt("Client secret", hide_input=True)
     made = remote.drive_remote(root, folder_id, folder, client_id, client_secret, service_account, before)
     if check:
-        check_access(made.settings)
-        print(f"{made.shared['url']}: signed in, wrote a file, read it back and put it in the trash")
+        _check_access(made.settings)
     remote.save(root, name, made)
     print(f".dvc/config: `{name}` is the default remote; commit it: git add .dvc/config && git commit")
     for key in made.private:
@@ -88,11 +86,16 @@ def check(
 ) -> None:
     """Find out why `dvc push` or `dvc pull` fails on a Drive remote, and how to mend it."""
     from fincompress import remote
-    from fincompress.drive import check_access
 
     name, settings = remote.configured(remote.project_root(), name)
     if not settings["url"].startswith("gdrive://"):
         raise InputError(f"`{name}` is at {settings['url']}; only a remote on Google Drive (gdrive://…) can be checked")
+    _check_access(settings)
+
+
+def _check_access(settings: dict) -> None:
+    from fincompress.drive import check_access
+
     check_access(settings)
     print(f"{settings['url']}: signed in, wrote a file, read it back and put it in the trash")
 

@@ -92,14 +92,16 @@ def drive_remote(
     if service_account:
         return _as_service_account(root, shared, service_account)
     if client_id:
-        return _as_person(shared, client_id, client_secret or _known_secret(before, client_id))
+        return _as_person(shared, client_id, client_secret or known_secret(before, client_id))
     account = drive.environment_account()
     if account == "service":
         return Remote({**shared, "gdrive_use_service_account": True})
     if before.get("gdrive_use_service_account") and before.get("gdrive_service_account_json_file_path"):
         return _as_service_account(root, shared, Path(before["gdrive_service_account_json_file_path"]))
     if before.get("gdrive_client_id"):
-        return _as_person(shared, before["gdrive_client_id"], client_secret or before.get("gdrive_client_secret"))
+        return _as_person(
+            shared, before["gdrive_client_id"], client_secret or known_secret(before, before["gdrive_client_id"])
+        )
     if account == "user":
         return Remote(shared)
     raise InputError(
@@ -118,7 +120,8 @@ def _as_person(shared: dict, client_id: str, secret: str | None) -> Remote:
     return Remote({**shared, "gdrive_client_id": client_id}, {"gdrive_client_secret": secret})
 
 
-def _known_secret(before: dict, client_id: str) -> str | None:
+def known_secret(before: dict, client_id: str) -> str | None:
+    """The secret that is set already for an OAuth client; None where this machine has none for it."""
     return before.get("gdrive_client_secret") if before.get("gdrive_client_id") == client_id else None
 
 

@@ -83,10 +83,10 @@ class Project:
 
     root: Path
 
-    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess:
-        """Run a command in the project with this interpreter's environment first on the path."""
+    def run(self, *command: str, check: bool = True, stdin: str | None = None) -> subprocess.CompletedProcess:
+        """Run a command in the project with this interpreter's environment first on the path; `stdin` is its input."""
         result = subprocess.run(
-            command, cwd=self.root, env=self.environment(), capture_output=True, text=True, timeout=600
+            command, cwd=self.root, env=self.environment(), input=stdin, capture_output=True, text=True, timeout=600
         )
         if check and result.returncode:
             raise AssertionError(f"{' '.join(command)} exited {result.returncode}:\n{result.stdout}\n{result.stderr}")

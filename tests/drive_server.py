@@ -14,7 +14,6 @@ import socket
 import ssl
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -100,18 +99,14 @@ class Drive(ThreadingHTTPServer):
         names = {"HTTPS_PROXY": proxy, "https_proxy": proxy, "NO_PROXY": "", "no_proxy": ""}
         return {**names, "HTTPLIB2_CA_CERTS": str(self.authority)}
 
-    def user_credentials(self, expired: bool = True) -> str:
-        """What `GDRIVE_CREDENTIALS_DATA` holds for a person: the client, and an access token with its refresh token."""
-        expiry = datetime.datetime(2000 if expired else 2100, 1, 1).strftime("%Y-%m-%dT%H:%M:%SZ")
-        with self.lock:
-            if not expired:
-                self.tokens["first-token"] = "user"
+    def user_credentials(self) -> str:
+        """What `GDRIVE_CREDENTIALS_DATA` holds for a person: the client, an expired access token, a refresh token."""
         return json.dumps(
             {
                 **CLIENT,
-                "access_token": "first-token",
+                "access_token": "expired-token",
                 "refresh_token": REFRESH_TOKEN,
-                "token_expiry": expiry,
+                "token_expiry": "2000-01-01T00:00:00Z",
                 "token_uri": "https://oauth2.googleapis.com/token",
                 "user_agent": None,
                 "revoke_uri": "https://oauth2.googleapis.com/revoke",
@@ -170,20 +165,6 @@ class Drive(ThreadingHTTPServer):
         while item_id in self.items:
             item_id = self.items[item_id].parent
         return SHARED if item_id == SHARED else None
-
-
-@contextlib.contextmanager
-def serving(folder: Path) -> Iterator[Drive]:
-    """Run a drive that keeps its certificates in `folder`."""
-    drive = Drive(folder)
-    thread = threading.Thread(target=drive.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
-        yield drive
-    finally:
-        drive.shutdown()
-        drive.server_close()
-        thread.join()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -303,8 +284,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _get(self) -> None:
         if self.item is None:
             return self._error("notFound")
-        drive = self.server.drive_of(self.item.id) if self.item.id != SHARED else SHARED
-        return self._json(self.item.metadata(drive))
+        return self._json(self.item.metadata(self.server.drive_of(self.item.id)))
 
     def _new(self) -> Item:
         metadata = json.loads(self.body)
@@ -320,7 +300,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _start(self) -> None:
         item = self._new()
-        if self.account == "service" and self.server.drive_of(item.parent) is None and item.parent != SHARED:
+        if self.account == "service" and self.server.drive_of(item.parent) is None:
             return self._error("serviceAccountQuota")
         self.server.uploads[item.id] = item
         self.send_response(200)

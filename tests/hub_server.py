@@ -7,9 +7,6 @@ its branch `main` points to.
 import hashlib
 import json
 import re
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -44,20 +41,6 @@ class Hub(ThreadingHTTPServer):
     def ranges(self, name: str) -> list[str]:
         """The Range headers with which a file was asked for."""
         return [span for method, path, span in self.log if method == "GET" and path.endswith(name) and span]
-
-
-@contextmanager
-def serving(root: Path) -> Iterator[Hub]:
-    """Run a hub over the files below `root`."""
-    hub = Hub(root)
-    thread = threading.Thread(target=hub.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield hub
-    finally:
-        hub.shutdown()
-        hub.server_close()
-        thread.join()
 
 
 class _Handler(BaseHTTPRequestHandler):

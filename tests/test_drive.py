@@ -7,10 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import drive_server
 import pytest
 from conftest import ROOT, Project
 from drive_server import CLIENT, SHARED, Drive, Faults
+from local_server import serving
 
 from fincompress import drive
 from fincompress.errors import InputError
@@ -20,7 +20,7 @@ CLIENT_ID, SECRET = CLIENT["client_id"], CLIENT["client_secret"]
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    with drive_server.serving(tmp_path_factory.mktemp("drive")) as running:
+    with serving(Drive(tmp_path_factory.mktemp("drive"))) as running:
         yield running
 
 

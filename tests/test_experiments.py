@@ -12,9 +12,9 @@ from conftest import ROOT, Project, ran
 from dvc.repo import Repo
 from local_imports import local_imports
 from ruamel.yaml import YAML
+from test_project import PIPELINE, STAGES, stage_module
 
-STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
-ARTIFACTS = YAML(typ="safe").load(ROOT / "dvc.yaml")["artifacts"]
+ARTIFACTS = PIPELINE["artifacts"]
 RECIPE = ROOT / "docs/ci/github-actions.yml"
 
 pytestmark = pytest.mark.e2e
@@ -107,7 +107,7 @@ def test_two_experiments_share_a_page_of_learning_curves_that_opens_offline(queu
 def test_an_edit_of_a_module_outdates_exactly_the_stages_that_import_it(finished_project, tmp_path, monkeypatch):
     project = finished_project.copy(tmp_path / "project")
     monkeypatch.chdir(project.root)  # DVC names stages from here
-    imports = {stage: local_imports(STAGES[stage]["cmd"].split()[2], project.root) for stage in STAGES}
+    imports = {stage: local_imports(stage_module(stage), project.root) for stage in STAGES}
     assert Repo(project.root).status() == {}
     for file in sorted(project.root.glob("fincompress/*.py")):
         before, module = file.read_text(), str(file.relative_to(project.root))
@@ -139,15 +139,8 @@ def test_a_clean_clone_with_a_filled_remote_has_nothing_to_do_but_predict(publis
     lines = [line.split("\t") for line in output.splitlines()]
     assert [line[2] for line in lines] == ["Profit rose.", "Sales fell."]
     assert all(line[0] in ("negative", "neutral", "positive") and 1 / 3 < float(line[1]) <= 1 for line in lines)
-    piped = subprocess.run(
-        ["python", "-m", "fincompress", "predict", "--json", "--model", "models/kd"],
-        cwd=clone.root,
-        env=clone.environment(),
-        input="Profit rose.\n\nSales fell.\n",
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    command = ("python", "-m", "fincompress", "predict", "--json", "--model", "models/kd")
+    piped = clone.run(*command, stdin="Profit rose.\n\nSales fell.\n")
     records = [json.loads(line) for line in piped.stdout.splitlines()]
     assert [record["text"] for record in records] == ["Profit rose.", "Sales fell."]
     assert all(sum(record["probabilities"].values()) == pytest.approx(1) for record in records)

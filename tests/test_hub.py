@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 import torch
 from conftest import LABELS, ROOT, make_checkpoint
-from hub_server import COMMIT, Hub, serving
+from hub_server import COMMIT, Hub
+from local_server import serving
 from test_financial import archive
 from transformers import BertForSequenceClassification
 
@@ -55,7 +56,7 @@ def files(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def hub(files):
-    with serving(files) as server:
+    with serving(Hub(files)) as server:
         yield server
 
 

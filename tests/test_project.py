@@ -22,7 +22,7 @@ STAGES = PIPELINE["stages"]
 stages = pytest.mark.parametrize("stage", STAGES)
 
 
-def _module(stage: str) -> str:
+def stage_module(stage: str) -> str:
     """The module that a stage's command runs."""
     return STAGES[stage]["cmd"].split()[2]
 
@@ -30,12 +30,12 @@ def _module(stage: str) -> str:
 @stages
 def test_deps_are_exactly_the_files_the_stage_imports(stage):
     declared = {dep for dep in STAGES[stage]["deps"] if dep.endswith(".py")}
-    assert declared == local_imports(_module(stage), ROOT)
+    assert declared == local_imports(stage_module(stage), ROOT)
 
 
 @stages
 def test_params_are_exactly_the_sections_the_stage_loads(stage):
-    tree = ast.parse((ROOT / f"{_module(stage).replace('.', '/')}.py").read_text(encoding="utf-8"))
+    tree = ast.parse((ROOT / f"{stage_module(stage).replace('.', '/')}.py").read_text(encoding="utf-8"))
     (call,) = (node for node in ast.walk(tree) if isinstance(node, ast.Call) and _name(node) == "load_params")
     (main,) = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "main")
     positional = main.args.args[: len(main.args.args) - len(main.args.defaults)]
@@ -47,7 +47,7 @@ def test_params_are_exactly_the_sections_the_stage_loads(stage):
 @stages
 def test_every_declared_key_is_read_by_the_stage(stage):
     read = set()
-    for file in local_imports(_module(stage), ROOT) - {"fincompress/params.py"}:
+    for file in local_imports(stage_module(stage), ROOT) - {"fincompress/params.py"}:
         tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
         read |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
         read |= {str(node.value) for node in ast.walk(tree) if isinstance(node, ast.Constant)}
@@ -77,8 +77,10 @@ def test_every_stage_says_what_it_does(stage):
 
 @stages
 def test_a_stage_runs_the_module_of_its_name_or_one_that_is_given_its_name(stage):
-    assert STAGES[stage]["cmd"] in {f"python -m stages.{stage}", f"python -m {_module(stage)} {stage}"}
-    assert (ROOT / f"{_module(stage).replace('.', '/')}.py").is_file() and _module(stage).startswith("stages.")
+    assert STAGES[stage]["cmd"] in {f"python -m stages.{stage}", f"python -m {stage_module(stage)} {stage}"}
+    assert (ROOT / f"{stage_module(stage).replace('.', '/')}.py").is_file() and stage_module(stage).startswith(
+        "stages."
+    )
 
 
 @stages
