@@ -23,23 +23,14 @@ import psutil
 from tqdm import tqdm
 
 from fincompress.params import BenchmarkParams
+from fincompress.variants import Variant
 
 SETTLE_SECONDS = 0.1  # for threads that spin after their last work; a longer spin counts as other load
 WARM_AGAIN = 2  # untimed sentences at the start of a turn, after the others' turns
+RUNS_A_LENGTH = 3  # a round
 PROTOCOLS = ("real", "padded")
 VECTOR_INSTRUCTIONS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8")  # the last three: int8 dot products
 LIBRARIES = ("torch", "transformers", "tokenizers", "onnxruntime", "openvino", "nncf", "scikit-learn", "numpy")
-
-
-@dataclass(frozen=True)
-class Variant:
-    """A model as it would be shipped."""
-
-    name: str  # of its file under metrics/
-    network: str  # the trained network it holds
-    runtime: str  # as `runtime.open_classifier` knows it
-    folder: Path
-    shipped: Path | None = None  # the folder whose bytes are its size, where that is not `folder`
 
 
 class Worker:
@@ -94,18 +85,24 @@ class Measurements:
     """What a benchmark run saw of all variants."""
 
     samples: pd.DataFrame  # variant, protocol, round, ms, encode_ms, disturbed: one row a timed sentence
-    throughput: pd.DataFrame  # variant, round, per_s, disturbed
+    lengths: pd.DataFrame  # variant, length, round, ms, disturbed: a sentence cut or padded to `length` word pieces
+    throughput: pd.DataFrame  # variant, batch_size, round, per_s, disturbed
+    cold_starts: pd.DataFrame  # variant, s: from the start of a process to its first prediction
     logits: dict[str, dict[str, np.ndarray]]  # variant -> split -> [rows, labels]
     labels: dict[str, list[str]]  # variant -> label names in the order of its logits
     peak_rss_mb: dict[str, float]
+    batch_size: int  # of those in `throughput`, the one to quote
 
 
 def measure(variants: list[Variant], texts: dict[str, list[str]], params: BenchmarkParams, seed: int) -> Measurements:
     """Run every variant over `texts` (split -> texts; latency on `test`) and time it.
 
     Latency is that of one sentence at a time, as it comes (`real`) and padded to `params.padded_length` (`padded`),
-    `params.runs` times each after `params.warmups` untimed runs; every variant sees the same sentences.
+    `params.runs` times each after `params.warmups` untimed runs; every variant sees the same sentences. Beside it,
+    latency at each of `params.lengths`, and sentences a second in batches of each size. Cold starts come first, one
+    process at a time, with the files in the system's cache from the second on.
     """
+    cold = _cold_starts(variants, texts["test"], params, random.Random(seed))
     workers: list[Worker] = []
     try:
         for variant in variants:  # all start at once: most of a worker's start is spent on imports
@@ -116,55 +113,84 @@ def measure(variants: list[Variant], texts: dict[str, list[str]], params: Benchm
         for worker in tqdm(workers, desc="score", disable=None):
             logits[worker.variant.name] = {name: worker.ask("logits", rows) for name, rows in texts.items()}
         labels = {w.variant.name: w.ask("labels") for w in workers}
-        samples, throughput = _rounds(workers, texts["test"], params, seed)
+        turns = _rounds(workers, texts["test"], params, seed)
         peaks = {w.variant.name: w.ask("peak_rss_mb") for w in workers}
     finally:
         for worker in workers:
             worker.hang_up()
         for worker in workers:
             worker.close()
-    return Measurements(pd.concat(samples, ignore_index=True), pd.DataFrame(throughput), logits, labels, peaks)
+    return Measurements(*turns, cold, logits, labels, peaks, params.batch_size)
 
 
-def _rounds(workers: list[Worker], texts: list[str], params: BenchmarkParams, seed: int):
-    """Warm up, then let all workers take turns, round after round."""
+def _cold_starts(variants: list[Variant], texts: list[str], params: BenchmarkParams, rng: random.Random):
+    """Seconds from the start of a process to its first prediction, `params.cold_starts` times a variant."""
+    rows = []
+    for _ in tqdm(range(params.cold_starts), desc="cold starts", disable=None):
+        for variant in rng.sample(variants, len(variants)):
+            start = time.perf_counter()
+            worker = Worker(variant, params.threads)
+            try:
+                worker.wait_until_loaded()
+                worker.ask("single", texts[:1], None)
+                rows.append({"variant": variant.name, "s": time.perf_counter() - start})
+            finally:
+                worker.close()
+    return pd.DataFrame(rows, columns=["variant", "s"])
+
+
+def _rounds(workers: list[Worker], texts: list[str], params: BenchmarkParams, seed: int) -> list[pd.DataFrame]:
+    """Warm up, then let all workers take turns, round after round; `samples`, `lengths` and `throughput`."""
     rng = random.Random(seed)
     runs = [rng.choice(texts) for _ in range(params.runs)]
     warmups = [rng.choice(texts) for _ in range(params.warmups)]
-    batch = [rng.choice(texts) for _ in range(params.batch_size)]
+    sizes = sorted({*params.batch_sizes, params.batch_size})
+    batches = {size: [rng.choice(texts) for _ in range(size)] for size in sizes}
     for worker in tqdm(workers, desc="warm up", disable=None):
         for pad_to in (None, params.padded_length):
             worker.ask("single", warmups, pad_to)
-        worker.ask("batch", batch)
-    samples, throughput = [], []
+        for length in params.lengths:
+            worker.ask("single", warmups[:WARM_AGAIN], length)
+        for batch in batches.values():
+            worker.ask("batch", batch)
+    tables: list[list[pd.DataFrame]] = [[], [], []]
     for number in tqdm(range(params.rounds), desc="rounds", disable=None):
         part = runs[number * params.runs // params.rounds : (number + 1) * params.runs // params.rounds]
         for worker in rng.sample(workers, len(workers)):
-            table, per_s, disturbed = _undisturbed_turn(worker, part, batch, params)
-            samples.append(table.assign(variant=worker.variant.name, round=number, disturbed=disturbed))
-            throughput.append({"variant": worker.variant.name, "round": number, "per_s": per_s, "disturbed": disturbed})
-    return samples, throughput
+            turn, disturbed = _undisturbed_turn(worker, part, batches, params)
+            for table, rows in zip(tables, turn, strict=True):
+                table.append(rows.assign(variant=worker.variant.name, round=number, disturbed=disturbed))
+    return [pd.concat(table, ignore_index=True) for table in tables]
 
 
-def _undisturbed_turn(worker: Worker, texts: list[str], batch: list[str], params: BenchmarkParams):
+def _undisturbed_turn(worker: Worker, texts: list[str], batches: dict[int, list[str]], params: BenchmarkParams):
     """A worker's turn, repeated up to `max_repeats` times while other load disturbs it."""
     for _ in range(params.max_repeats + 1):
         time.sleep(SETTLE_SECONDS)
         load = OtherLoad(worker.process.pid)
-        table, per_s = _turn(worker, texts, batch, params)
+        turn = _turn(worker, texts, batches, params)
         disturbed = load.share() > params.load_threshold
         if not disturbed:
             break
-    return table, per_s, disturbed
+    return turn, disturbed
 
 
-def _turn(worker: Worker, texts: list[str], batch: list[str], params: BenchmarkParams):
-    tables = []
-    for protocol, pad_to in zip(PROTOCOLS, (None, params.padded_length), strict=True):
+def _turn(worker: Worker, texts: list[str], batches: dict[int, list[str]], params: BenchmarkParams):
+    """Rows of `Measurements.samples`, `lengths` and `throughput`."""
+
+    def single(texts: list[str], pad_to: int | None) -> tuple[list[float], list[float]]:
         worker.ask("single", texts[:WARM_AGAIN], pad_to)
-        encode_ms, forward_ms = worker.ask("single", texts, pad_to)
-        tables.append(pd.DataFrame({"protocol": protocol, "ms": forward_ms, "encode_ms": encode_ms}))
-    return pd.concat(tables), worker.ask("batch", batch)
+        return worker.ask("single", texts, pad_to)
+
+    samples = []
+    for protocol, pad_to in zip(PROTOCOLS, (None, params.padded_length), strict=True):
+        encode_ms, forward_ms = single(texts, pad_to)
+        samples.append(pd.DataFrame({"protocol": protocol, "ms": forward_ms, "encode_ms": encode_ms}))
+    lengths = [
+        pd.DataFrame({"length": length, "ms": single(texts[:RUNS_A_LENGTH], length)[1]}) for length in params.lengths
+    ]
+    throughput = [{"batch_size": size, "per_s": worker.ask("batch", batches[size])} for size in batches]
+    return pd.concat(samples), pd.concat(lengths), pd.DataFrame(throughput)
 
 
 class OtherLoad:

@@ -16,10 +16,9 @@ import pandas as pd
 
 from fincompress import hub
 from fincompress.errors import InputError
-from fincompress.params import FiqaParams, PhrasebankParams
+from fincompress.params import FINANCIAL_LABELS, FiqaParams, PhrasebankParams
 from fincompress.splitting import normalise
 
-LABELS = ["negative", "neutral", "positive"]
 PHRASEBANK, FIQA = "financial_phrasebank", "fiqa"
 _ARCHIVE = "data/FinancialPhraseBank-v1.0.zip"
 _MEMBERS = {"all": "AllAgree", 75: "75Agree", 66: "66Agree", 50: "50Agree"}
@@ -95,8 +94,8 @@ def _sentences(where: str, content: str) -> Iterable[tuple[int, str, str]]:
             continue
         text, _, label = line.rpartition("@")
         label = label.strip().lower()
-        if not text.strip() or label not in LABELS:
-            raise InputError(f"{where}, line {number}: expected `text@label` with one of {', '.join(LABELS)}")
+        if not text.strip() or label not in FINANCIAL_LABELS:
+            raise InputError(f"{where}, line {number}: expected `text@label` with one of {', '.join(FINANCIAL_LABELS)}")
         yield number, text.strip(), label
 
 

@@ -1,4 +1,4 @@
-"""What `metrics/<variant>.json` says: one flat record a variant, the same keys in each."""
+"""What `metrics/<variant>.json` says: one flat record a variant, the same keys in each; and the tables behind it."""
 
 from pathlib import Path
 
@@ -6,13 +6,19 @@ import numpy as np
 import pandas as pd
 from safetensors import safe_open
 
-from fincompress.benchmark import Measurements, Variant
+from fincompress.behaviour import KINDS, flip_kinds, flip_table, reversals
+from fincompress.benchmark import Measurements
+from fincompress.calibration import brier, expected_calibration_error, reliability
 from fincompress.evaluation import breakdown, scores
 from fincompress.files import folder_bytes
+from fincompress.latency import percentiles
+from fincompress.params import EvaluateParams
+from fincompress.runtime import probabilities
+from fincompress.significance import bootstrap_intervals, mcnemar_p
+from fincompress.variants import Variant
 
 REFERENCE = "teacher"
 FP32_TEACHERS = ("teacher", "teacher_ort_fp32", "teacher_ov_fp32")  # one a runtime
-PERCENTILES = (50, 95, 99)
 
 
 def count_parameters(checkpoint: Path) -> int:
@@ -29,23 +35,70 @@ def predictions(measured: Measurements, split: str) -> dict[str, np.ndarray]:
 
 
 def variant_metrics(
-    variants: list[Variant], measured: Measurements, splits: dict[str, pd.DataFrame], parameters: dict[str, int]
+    variants: list[Variant],
+    measured: Measurements,
+    splits: dict[str, pd.DataFrame],
+    parameters: dict[str, int],
+    params: EvaluateParams,
+    seed: int,
 ) -> dict[str, dict]:
-    """Quality, size and speed of every variant.
-
-    `speedup` is the fp32 PyTorch teacher's padded median latency over the variant's. It is the product of two
-    causes, told apart by the fp32 teacher in the variant's own runtime: `compression_gain` is that teacher's latency
-    over the variant's (same runtime: what a smaller network and int8 bring), `runtime_gain` is the PyTorch
-    teacher's over that teacher's (same model: what the runtime brings). Both are None where the teacher was not
-    measured in the runtime. PyTorch's own int8 counts as PyTorch.
+    """Quality, behaviour, size and speed of every variant.
 
     Args:
         splits: the `val` and `test` rows that were scored.
         parameters: network -> its parameters.
     """
-    latency = _percentiles(measured.samples)
+    quality = quality_metrics(measured, splits, params, seed)
+    cost = cost_metrics(variants, measured)
+    return {
+        variant.name: {
+            **quality[variant.name],
+            "parameters": parameters[variant.network],
+            "size_mb": round(folder_bytes(variant.shipped or variant.folder) / 1e6, 3),
+            **cost[variant.name],
+        }
+        for variant in variants
+    }
+
+
+def quality_metrics(
+    measured: Measurements, splits: dict[str, pd.DataFrame], params: EvaluateParams, seed: int
+) -> dict[str, dict]:
+    """Scores of every variant, how sure they are, its calibration, and what it does otherwise than the teacher."""
     predicted = {split: predictions(measured, split) for split in splits}
+    labels = {split: rows["label"].to_numpy() for split, rows in splits.items()}
+    reference, opposites = predicted["test"][REFERENCE], params.opposite_labels
+    table = {}
+    for name, own in predicted["test"].items():
+        likely = probabilities(measured.logits[name]["test"])
+        kinds = flip_kinds(labels["test"], own, reference)
+        record = {
+            **scores(labels["test"], own),
+            "agreement": float((own == reference).mean()),
+            "val_macro_f1": scores(labels["val"], predicted["val"][name])["macro_f1"],
+            **bootstrap_intervals(labels["test"], own, reference, params.bootstrap_resamples, seed),
+            "mcnemar_p": mcnemar_p(labels["test"], own, reference),
+            "flips": {kind: int((kinds == kind).sum()) for kind in KINDS},
+            "reversals": int(reversals(own, reference, opposites).sum()) if opposites else None,
+            "ece": expected_calibration_error(reliability(labels["test"], likely, measured.labels[name])),
+            "brier": brier(labels["test"], likely, measured.labels[name]),
+        }
+        table[name] = _rounded(record)
+    return table
+
+
+def cost_metrics(variants: list[Variant], measured: Measurements) -> dict[str, dict]:
+    """Latency, throughput and memory of every variant, and its gains.
+
+    `speedup` is the fp32 PyTorch teacher's padded median latency over the variant's. It is the product of two
+    causes, told apart by the fp32 teacher in the variant's own runtime: `compression_gain` is that teacher's latency
+    over the variant's (same runtime: what a smaller network and int8 bring), `runtime_gain` is the PyTorch
+    teacher's over that teacher's (same model: what the runtime brings). Both are None where the teacher was not
+    measured in the runtime. PyTorch's own int8 counts as PyTorch. `cold_start_s` is None where none was measured.
+    """
+    latency = percentiles(measured.samples)
     bases = {variant.runtime: variant.name for variant in variants if variant.name in FP32_TEACHERS}
+    cold = measured.cold_starts.groupby("variant")["s"].median()
 
     def ratio(name: str | None, own: str | None, protocol: str = "padded") -> float | None:
         if name is None or own is None:
@@ -55,20 +108,15 @@ def variant_metrics(
     table = {}
     for variant in variants:
         name, base = variant.name, bases.get(variant.runtime.removesuffix("_int8"))
-        test = scores(splits["test"]["label"].to_numpy(), predicted["test"][name])
-        val = scores(splits["val"]["label"].to_numpy(), predicted["val"][name])
-        throughput = measured.throughput.query("variant == @name")["per_s"]
+        samples = measured.samples.query("variant == @name")
+        batches = measured.throughput.query("variant == @name and batch_size == @measured.batch_size")
         table[name] = {
-            "macro_f1": round(test["macro_f1"], 6),
-            "accuracy": round(test["accuracy"], 6),
-            "agreement": round(float((predicted["test"][name] == predicted["test"][REFERENCE]).mean()), 6),
-            "val_macro_f1": round(val["macro_f1"], 6),
-            "parameters": parameters[variant.network],
-            "size_mb": round(folder_bytes(variant.shipped or variant.folder) / 1e6, 3),
             "latency_ms": latency[name, "real"],
             "latency_padded_ms": latency[name, "padded"],
-            "tokenise_ms": round(float(measured.samples.query("variant == @name")["encode_ms"].median()), 4),
-            "throughput_per_s": round(float(throughput.median()), 1),
+            "tokenise_ms": round(float(samples["encode_ms"].median()), 4),
+            "disturbed_rounds": int(samples.groupby("round")["disturbed"].any().sum()),
+            "throughput_per_s": round(float(batches["per_s"].median()), 1),
+            "cold_start_s": round(float(cold[name]), 3) if name in cold else None,
             "speedup": ratio(REFERENCE, name),
             "speedup_real": ratio(REFERENCE, name, "real"),
             "compression_gain": ratio(base, name),
@@ -78,34 +126,63 @@ def variant_metrics(
     return table
 
 
-def _percentiles(samples: pd.DataFrame) -> dict[tuple[str, str], dict[str, float]]:
-    """(variant, protocol) -> percentiles in ms, over all rounds pooled."""
+def _rounded(record: dict) -> dict:
+    """Floats to 6 digits, also those one level down."""
     return {
-        key: {f"p{q}": round(float(np.percentile(ms, q)), 4) for q in PERCENTILES}
-        for key, ms in samples.groupby(["variant", "protocol"])["ms"]
+        key: _rounded(value) if isinstance(value, dict) else round(value, 6) if isinstance(value, float) else value
+        for key, value in record.items()
     }
 
 
-def round_medians(samples: pd.DataFrame) -> pd.DataFrame:
-    """Median latency of every variant, protocol and round, and whether the round was disturbed.
-
-    The spread over rounds tells how far two variants can be told apart.
-    """
-    grouped = samples.groupby(["variant", "protocol", "round"])
-    return grouped.agg(p50_ms=("ms", "median"), disturbed=("disturbed", "any")).round(4).reset_index()
-
-
 def breakdown_table(measured: Measurements, test: pd.DataFrame, extra: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """`evaluation.breakdown` of every variant, with a leading `variant` column, and a group `extra`.
+    """`evaluation.breakdown` of every variant, with a leading `variant` column, and the groups `length` and `extra`.
 
     Args:
         extra: name -> rows of each further set that was scored, all of it out of domain.
     """
-    tables = {name: [breakdown(test, predicted)] for name, predicted in predictions(measured, "test").items()}
+    lengths = length_groups(test["text"])
+    tables = {}
+    for name, predicted in predictions(measured, "test").items():
+        further = [
+            _group("length", value, test["label"].to_numpy()[rows], predicted[rows])
+            for value, rows in lengths.groupby(lengths, observed=True).indices.items()
+        ]
+        tables[name] = [breakdown(test, predicted), pd.DataFrame(further)]
     for value, rows in extra.items():
         for name, predicted in predictions(measured, value).items():
-            part = scores(rows["label"].to_numpy(), predicted)
-            row = {"group": "extra", "value": value, "rows": len(rows)}
-            tables[name].append(pd.DataFrame([{**row, "f1": part["macro_f1"], "accuracy": part["accuracy"]}]))
+            tables[name].append(pd.DataFrame([_group("extra", value, rows["label"].to_numpy(), predicted)]))
     tables = {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()}
+    return pd.concat(tables, names=["variant"]).reset_index(level=0).round(6)
+
+
+def _group(group: str, value: str, labels: np.ndarray, predicted: np.ndarray) -> dict:
+    part = scores(labels, predicted)
+    return {"group": group, "value": value, "rows": len(labels), "f1": part["macro_f1"], "accuracy": part["accuracy"]}
+
+
+def length_groups(texts: pd.Series) -> pd.Series:
+    """Each text's quartile by number of words, named by its range: `3–9 words`; an ordered categorical."""
+    words = texts.str.split().str.len()
+    quartile = np.searchsorted(np.unique(words.quantile([0.25, 0.5, 0.75])), words)
+    spans = words.groupby(quartile).agg(["min", "max"])
+    names = {key: f"{low}–{high} words" if low < high else f"{low} words" for key, low, high in spans.itertuples()}
+    return pd.Series(quartile, texts.index).map(names).astype(pd.CategoricalDtype(list(names.values()), ordered=True))
+
+
+def flips(measured: Measurements, test: pd.DataFrame, params: EvaluateParams) -> pd.DataFrame:
+    """`behaviour.flip_table` of every variant, with a leading `variant` column."""
+    predicted = predictions(measured, "test")
+    tables = {}
+    for name, own in predicted.items():
+        confidence = probabilities(measured.logits[name]["test"]).max(axis=1)
+        tables[name] = flip_table(test, own, predicted[REFERENCE], confidence, params.opposite_labels)
+    return pd.concat(tables, names=["variant"]).reset_index(level=0)
+
+
+def calibration_table(measured: Measurements, test: pd.DataFrame) -> pd.DataFrame:
+    """`calibration.reliability` of every variant, with a leading `variant` column."""
+    tables = {
+        name: reliability(test["label"].to_numpy(), probabilities(logits["test"]), measured.labels[name])
+        for name, logits in measured.logits.items()
+    }
     return pd.concat(tables, names=["variant"]).reset_index(level=0).round(6)

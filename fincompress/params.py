@@ -21,6 +21,12 @@ Name = Annotated[str, Field(min_length=1)]
 Network = Literal["teacher", "kd", "ikd", "prune30", "prune50"]
 NETWORKS = get_args(Network)
 """What the pipeline trains in fp32, and quantises."""
+INT8_RUNTIMES = {"ov": "openvino", "ort": "onnxruntime"}
+"""Suffix of an int8 variant's name -> the runtime it is for."""
+SAVED = (*NETWORKS, "qat", *(f"{network}_{key}_int8" for network in NETWORKS for key in INT8_RUNTIMES))
+"""Every variant that the pipeline keeps a folder of."""
+FINANCIAL_LABELS = ["negative", "neutral", "positive"]
+"""Those of the embedded corpus and of the home case, in id order."""
 
 
 class Section(BaseModel):
@@ -200,6 +206,9 @@ class BenchmarkParams(Section):
     threads: Annotated[int, Field(ge=1)]
     padded_length: Annotated[int, Field(ge=8)]
     batch_size: Annotated[int, Field(ge=1)]
+    lengths: Annotated[list[Annotated[int, Field(ge=8)]], Field(min_length=1)]
+    batch_sizes: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
+    cold_starts: Annotated[int, Field(ge=0)]
     load_threshold: Annotated[float, Field(gt=0, le=1)]
     max_repeats: Annotated[int, Field(ge=0)]
 
@@ -211,9 +220,11 @@ class BenchmarkParams(Section):
 
 
 class EvaluateParams(Section):
-    """What `benchmark` scores besides the test split."""
+    """What `benchmark` makes of predictions, and what it scores besides the test split."""
 
     extra: list[Name]
+    opposite_labels: Annotated[list[Name], Field(min_length=2, max_length=2)] | None
+    bootstrap_resamples: Annotated[int, Field(ge=100)]
 
 
 class PlotsParams(Section):
@@ -221,6 +232,21 @@ class PlotsParams(Section):
 
     dpi: Annotated[int, Field(ge=50, le=600)]
     latency: Literal["real", "padded"]
+
+
+class ReportParams(Section):
+    """What tables, page and model cards say beside the measurements."""
+
+    margin: Fraction
+    price_per_core_hour: Annotated[float, Field(ge=0)]
+    sentences: bool
+
+
+class ShipParams(Section):
+    """The `ship` stage."""
+
+    variants: Annotated[list[Literal[SAVED]], Field(min_length=1)]
+    license: Name | None
 
 
 class Params(Section):
@@ -239,15 +265,43 @@ class Params(Section):
     benchmark: BenchmarkParams
     evaluate: EvaluateParams
     plots: PlotsParams
+    report: ReportParams
+    ship: ShipParams
+
+    @model_validator(mode="after")
+    def _opposites_are_labels(self):
+        labels = self.prepare.files.labels if self.prepare.source == "files" else FINANCIAL_LABELS
+        for label in self.evaluate.opposite_labels or ():
+            if label not in labels:
+                raise ValueError(
+                    f"evaluate.opposite_labels: `{label}` is none of the labels {', '.join(labels)}; "
+                    "name two of them, or null to count no reversals"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _no_measured_length_is_cut(self):
+        measured = {
+            "benchmark.padded_length": [self.benchmark.padded_length],
+            "benchmark.lengths": self.benchmark.lengths,
+        }
+        for key, lengths in measured.items():
+            if max(lengths) > self.teacher.max_length:
+                raise ValueError(
+                    f"{key}: {max(lengths)} is more than the {self.teacher.max_length} word pieces that "
+                    "`teacher.max_length` cuts texts to"
+                )
+        return self
 
 
-def load_params(*names: str, path: Path = Path("params.yaml")) -> SimpleNamespace:
+def load_params(*names: str, seed: int | None = None, path: Path = Path("params.yaml")) -> SimpleNamespace:
     """Check the whole of params.yaml and return what is named, and nothing else, under the last part of its name.
 
     A stage thus cannot read a key that its entry in dvc.yaml does not declare.
 
     Args:
         names: top-level sections (`kd`), or single keys of one (`kd.transfer`).
+        seed: replaces the file's seed.
 
     Raises:
         InputError: one message with every offending key, its value and what was expected.
@@ -265,6 +319,8 @@ def load_params(*names: str, path: Path = Path("params.yaml")) -> SimpleNamespac
     except ValidationError as error:
         problems = "; ".join(_describe(problem) for problem in error.errors())
         raise InputError(f"{path}: {problems}") from None
+    if seed is not None:
+        params = params.model_copy(update={"seed": seed})
     return SimpleNamespace(**{name.split(".")[-1]: reduce(getattr, name.split("."), params) for name in names})
 
 
@@ -280,4 +336,6 @@ def _describe(problem: dict) -> str:
     if problem["type"] == "missing":
         return f"{key}: missing"
     message = problem["msg"].removeprefix("Value error, ")
+    if not key:  # the check of a key against another section's, which names it
+        return message
     return f"{key}: {message}" + ("" if problem["type"] == "value_error" else f" (got {problem['input']!r})")

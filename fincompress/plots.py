@@ -1,6 +1,5 @@
 """Figures, drawn from metrics and tables on disk; no model is loaded here."""
 
-import re
 from pathlib import Path
 
 import matplotlib
@@ -12,12 +11,13 @@ from sklearn.metrics import confusion_matrix
 
 from fincompress.params import NETWORKS
 from fincompress.results import pareto_front
+from fincompress.variants import network_of, runtime_name
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 COLOURED = (*NETWORKS, "qat", "bag_of_words")
-MARKERS = {"torch": "o", "ONNX Runtime": "s", "OpenVINO": "^", "bag of words": "D"}
+MARKERS = {"PyTorch": "o", "ONNX Runtime": "s", "OpenVINO": "^", "bag of words": "D"}
 LATENCY_KEYS = {"real": "latency_ms", "padded": "latency_padded_ms"}
 STYLE = {
     "axes.spines.top": False,
@@ -30,20 +30,6 @@ STYLE = {
     "figure.constrained_layout.use": True,
     "font.size": 10,
 }
-
-
-def network_of(variant: str) -> str:
-    """The network a variant holds: `kd_ort_int8` holds `kd`."""
-    return re.split(r"_(?:ort|ov|torch)_", variant)[0]
-
-
-def runtime_of(variant: str) -> str:
-    """The runtime a variant runs on."""
-    if variant == "bag_of_words":
-        return "bag of words"
-    if variant == "qat" or "_ov_" in variant:
-        return "OpenVINO"
-    return "ONNX Runtime" if "_ort_" in variant else "torch"
 
 
 def colours(variants: list[str]) -> dict[str, tuple]:
@@ -61,7 +47,7 @@ def f1_against_latency(records: dict[str, dict], protocol: str) -> Figure:
     areas = {name: 40 + 5 * record["size_mb"] for name, record in records.items()}  # square points
     axes.plot(*zip(*(points[name] for name in front), strict=True), color="0.55", linestyle="--", zorder=1)
     for name in sorted(records, key=areas.get, reverse=True):  # small bubbles over large ones
-        style = {"color": palette[name], "marker": MARKERS[runtime_of(name)], "s": areas[name]}
+        style = {"color": palette[name], "marker": MARKERS[runtime_name(name)], "s": areas[name]}
         axes.scatter(*points[name], **style, alpha=0.75, edgecolor="black", zorder=2)
     axes.set_xscale("log")
     axes.margins(0.22, 0.25)
@@ -83,7 +69,7 @@ def _colour_and_marker_legend(axes: Axes, variants: list[str], palette: dict[str
     """Colours are networks, markers runtimes."""
     colour_of = {network_of(name): palette[name] for name in variants}
     networks = {name: colour_of[name] for name in sorted(colour_of, key=COLOURED.index)}
-    runtimes = [runtime for runtime in MARKERS if runtime in map(runtime_of, variants)]
+    runtimes = [runtime for runtime in MARKERS if runtime in map(runtime_name, variants)]
     handles = [
         *(plt.Line2D([], [], color=colour, linewidth=6, label=network) for network, colour in networks.items()),
         *(plt.Line2D([], [], color="0.4", marker=MARKERS[name], linestyle="", label=name) for name in runtimes),

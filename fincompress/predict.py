@@ -4,18 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from fincompress.errors import InputError
-from fincompress.runtime import open_classifier, predict_logits
-
-_RUNTIMES = {
-    "model.onnx": "onnxruntime",
-    "openvino_model.xml": "openvino",
-    "bag_of_words.json": "bag_of_words",
-    "model.safetensors": "torch",
-}
-"""A file that a model folder has -> the runtime it is for; the first that is there counts."""
+from fincompress.runtime import open_classifier, predict_logits, probabilities, runtime_of
 
 
 @dataclass(frozen=True)
@@ -27,18 +16,6 @@ class Prediction:
     probabilities: dict[str, float]
 
 
-def runtime_of(folder: Path) -> str:
-    """The runtime that a model folder is for.
-
-    Raises:
-        InputError: it is no model folder.
-    """
-    for name, runtime in _RUNTIMES.items():
-        if (folder / name).is_file():
-            return runtime
-    raise InputError(f"{folder}: no model there; `dvc repro` makes it, or `dvc pull` fetches it")
-
-
 def predict(folder: Path, texts: list[str]) -> list[Prediction]:
     """Classify `texts`, in their order, on all CPU cores.
 
@@ -46,10 +23,7 @@ def predict(folder: Path, texts: list[str]) -> list[Prediction]:
         InputError: the folder holds no model, or lacks a file.
     """
     classifier = open_classifier(folder, runtime_of(folder), threads=os.cpu_count() or 1)
-    logits = predict_logits(classifier, texts).astype(np.float64)
-    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities = exponents / exponents.sum(axis=1, keepdims=True)
     return [
         Prediction(text, classifier.labels[int(row.argmax())], dict(zip(classifier.labels, row.tolist(), strict=True)))
-        for text, row in zip(texts, probabilities, strict=True)
+        for text, row in zip(texts, probabilities(predict_logits(classifier, texts)), strict=True)
     ]

@@ -20,6 +20,13 @@ _NEEDED = {
     "openvino": ["openvino_model.xml", "openvino_model.bin", "config.json", "tokenizer.json"],
     "bag_of_words": ["model.safetensors", "bag_of_words.json"],
 }
+_MADE_FOR = {
+    "model.onnx": "onnxruntime",
+    "openvino_model.xml": "openvino",
+    "bag_of_words.json": "bag_of_words",
+    "model.safetensors": "torch",
+}
+"""A file that a model folder has -> the runtime it is for; the first that is there counts."""
 
 
 class Classifier(Protocol):
@@ -34,6 +41,18 @@ class Classifier(Protocol):
     def logits(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
         """Scores before the softmax, float32 [batch, labels]."""
         ...
+
+
+def runtime_of(folder: Path) -> str:
+    """The runtime that a model folder is for.
+
+    Raises:
+        InputError: it is no model folder.
+    """
+    for name, runtime in _MADE_FOR.items():
+        if (folder / name).is_file():
+            return runtime
+    raise InputError(f"{folder}: no model there; `dvc repro` makes it, or `dvc pull` fetches it")
 
 
 def open_classifier(folder: Path, runtime: str, threads: int) -> Classifier:
@@ -70,6 +89,13 @@ def predict_logits(classifier: Classifier, texts: list[str], batch_size: int = 3
         rows = order[start : start + batch_size]
         logits[rows] = classifier.logits(classifier.encode([texts[row] for row in rows]))
     return logits
+
+
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """Softmax of logits [rows, labels], as float64 of the same shape."""
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    exponents = np.exp(shifted)
+    return exponents / exponents.sum(axis=1, keepdims=True)
 
 
 class _TransformerClassifier:

@@ -13,15 +13,15 @@ import pandas as pd
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
-from fincompress.benchmark import Variant, environment, measure
+from fincompress.benchmark import environment, measure
 from fincompress.checkpoints import load_tokenizer, save
 from fincompress.errors import InputError
 from fincompress.files import atomic_file, folder_bytes
-from fincompress.financial import LABELS
 from fincompress.locate import locate
-from fincompress.params import BenchmarkParams, PtqParams, load_params
+from fincompress.params import FINANCIAL_LABELS, BenchmarkParams, PtqParams, load_params
 from fincompress.quantization import to_onnx_int8, to_openvino_int8
 from fincompress.sources import read_embedded
+from fincompress.variants import Variant
 
 SHAPES = {
     "bert_base": {"num_hidden_layers": 12, "hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072},
@@ -35,7 +35,7 @@ def make_variants(folder: Path, ptq: PtqParams, texts: list[str], seed: int) -> 
     tokenizer = load_tokenizer(locate("minilm", "main", "teacher", "checkpoint").folder, max_length=128)
     for name, shape in SHAPES.items():
         torch.manual_seed(seed)
-        config = BertConfig(vocab_size=len(tokenizer), id2label=dict(enumerate(LABELS)), **shape)
+        config = BertConfig(vocab_size=len(tokenizer), id2label=dict(enumerate(FINANCIAL_LABELS)), **shape)
         save(BertForSequenceClassification(config), tokenizer, folder / name, {"weights": "random"})
     to_openvino_int8(folder / "student", folder / "student_ov_int8", texts[: ptq.calibration_samples], ptq)
     to_onnx_int8(folder / "student", folder / "student_ort_int8", ptq)

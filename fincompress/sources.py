@@ -9,7 +9,7 @@ from importlib import resources
 import pandas as pd
 
 from fincompress import financial
-from fincompress.params import PrepareParams
+from fincompress.params import FINANCIAL_LABELS, PrepareParams
 from fincompress.textfiles import COLUMNS, read_files
 
 
@@ -24,10 +24,10 @@ def read_source(params: PrepareParams) -> tuple[pd.DataFrame, list[str], dict[st
         InputError: naming the file and row that cannot be used.
     """
     if params.source == "embedded":
-        return read_embedded(), financial.LABELS, {}
+        return read_embedded(), FINANCIAL_LABELS, {}
     if params.source == "financial":
         frame, origins = financial.read_financial(params.phrasebank, params.fiqa)
-        return frame, financial.LABELS, origins
+        return frame, FINANCIAL_LABELS, origins
     return read_files(params.files), params.files.labels, {}
 
 

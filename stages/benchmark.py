@@ -5,15 +5,24 @@ from pathlib import Path
 
 from fincompress import stage
 from fincompress.bag_of_words import BagOfWords
-from fincompress.benchmark import Variant, environment, measure
+from fincompress.benchmark import environment, measure
 from fincompress.dataset import read_labels, read_split
 from fincompress.export import to_onnx, to_openvino
 from fincompress.files import atomic_file, read_json, write_json
-from fincompress.metrics import breakdown_table, count_parameters, predictions, round_medians, variant_metrics
+from fincompress.latency import by_batch, by_length, round_medians
+from fincompress.metrics import (
+    breakdown_table,
+    calibration_table,
+    count_parameters,
+    flips,
+    predictions,
+    variant_metrics,
+)
 from fincompress.outside import read_extra
-from fincompress.params import NETWORKS, load_params
+from fincompress.params import load_params
 from fincompress.provenance import describe
 from fincompress.quantization import save_torch_int8
+from fincompress.variants import Variant, saved_variants
 
 
 def main(
@@ -33,7 +42,7 @@ def main(
         originals = [variant for variant in variants if variant.runtime in ("torch", "bag_of_words")]
         parameters = {variant.network: count_parameters(variant.folder) for variant in originals}
         parameters["qat"] = parameters[read_json(models / "qat" / "training.json")["source"]]
-        results = variant_metrics(variants, measured, splits, parameters)
+        results = variant_metrics(variants, measured, splits, parameters, params.evaluate, params.seed)
     for name, record in results.items():
         write_json(metrics / f"{name}.json", record)
     test = splits["test"]
@@ -42,7 +51,11 @@ def main(
     for name, table in {
         "latency_samples": measured.samples[["variant", "protocol", "round", "ms", "encode_ms", "disturbed"]].round(4),
         "latency_rounds": round_medians(measured.samples),
+        "latency_by_length": by_length(measured.lengths),
+        "throughput_by_batch": by_batch(measured.throughput),
         "breakdown": breakdown_table(measured, test, extra),
+        "calibration": calibration_table(measured, test),
+        "flips": flips(measured, test, params.evaluate),
         "predictions": test[["id", "label"]].assign(**predictions(measured, "test")),
     }.items():
         with atomic_file(tables / f"{name}.csv") as path:
@@ -50,13 +63,8 @@ def main(
 
 
 def build_variants(data: Path, models: Path, folder: Path) -> list[Variant]:
-    """Every network in PyTorch and in both int8 formats, the teacher in every runtime in fp32, and the floor."""
-    variants = [Variant("qat", "qat", "openvino", models / "qat")]
-    for network in NETWORKS:
-        variants.append(Variant(network, network, "torch", models / network))
-        for suffix, runtime in (("ov_int8", "openvino"), ("ort_int8", "onnxruntime")):
-            name = f"{network}_{suffix}"
-            variants.append(Variant(name, network, runtime, models / "ptq" / name))
+    """Every saved variant, the teacher in every other format that it is compared in, and the floor."""
+    variants = saved_variants(models)
     teacher = models / "teacher"
     to_onnx(teacher, folder / "onnx")
     variants.append(Variant("teacher_ort_fp32", "teacher", "onnxruntime", folder / "onnx"))

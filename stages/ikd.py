@@ -27,9 +27,10 @@ def main(
     teacher: Path = Path("models/teacher"),
     out: Path = Path("models/ikd"),
     curves: Path = Path("plots/training/ikd"),
+    seed: int | None = None,
 ) -> None:
     """Write the distilled student to OUT and its learning curves to CURVES."""
-    params = load_params("seed", "student", "ikd", "kd.transfer")
+    params = load_params("seed", "student", "ikd", "kd.transfer", seed=seed)
     set_seed(params.seed)
     labels = read_labels(data)
     student, tokenizer, origin = build_student(str(teacher), params.student)

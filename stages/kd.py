@@ -19,9 +19,10 @@ def main(
     teacher: Path = Path("models/teacher"),
     out: Path = Path("models/kd"),
     curves: Path = Path("plots/training/kd"),
+    seed: int | None = None,
 ) -> None:
     """Write the distilled student to OUT and its learning curves to CURVES."""
-    params = load_params("seed", "student", "kd")
+    params = load_params("seed", "student", "kd", seed=seed)
     set_seed(params.seed)
     labels = read_labels(data)
     student, tokenizer, origin = build_student(str(teacher), params.student)

@@ -22,9 +22,10 @@ def main(
     data: Path = Path("data"),
     models: Path = Path("models"),
     tables: Path = Path("plots/pruning"),
+    seed: int | None = None,
 ) -> None:
     """Write MODELS/SECTION, pruned as that section of params.yaml says, and TABLES/SECTION/{rounds,importance}.csv."""
-    loaded = load_params("seed", section)
+    loaded = load_params("seed", section, seed=seed)
     params = getattr(loaded, section)
     set_seed(loaded.seed)
     source = models / params.source

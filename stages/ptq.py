@@ -12,9 +12,14 @@ from fincompress.quantization import calibration_texts, to_onnx_int8, to_openvin
 PROCESSES = 2  # exporting and calibrating are Python on one core, most of the time
 
 
-def main(data: Path = Path("data"), models: Path = Path("models"), out: Path = Path("models/ptq")) -> None:
+def main(
+    data: Path = Path("data"),
+    models: Path = Path("models"),
+    out: Path = Path("models/ptq"),
+    seed: int | None = None,
+) -> None:
     """Write OUT/<network>_ov_int8 and OUT/<network>_ort_int8 for every network in MODELS."""
-    params = load_params("seed", "ptq")
+    params = load_params("seed", "ptq", seed=seed)
     texts = calibration_texts(read_split(data, "train"), params.ptq.calibration_samples, params.seed)
     pool = ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn"))
     try:

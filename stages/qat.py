@@ -20,9 +20,10 @@ def main(
     models: Path = Path("models"),
     out: Path = Path("models/qat"),
     curves: Path = Path("plots/training/qat"),
+    seed: int | None = None,
 ) -> None:
     """Write the int8 model to OUT and its learning curves to CURVES; start from the network in MODELS."""
-    params = load_params("seed", "qat")
+    params = load_params("seed", "qat", seed=seed)
     set_seed(params.seed)
     source, teacher = models / params.qat.source, models / "teacher"
     labels, tokenizer = read_labels(data), load_tokenizer(str(source))

@@ -16,10 +16,13 @@ from fincompress.training import scratch_folder, train
 
 
 def main(
-    data: Path = Path("data"), out: Path = Path("models/teacher"), curves: Path = Path("plots/training/teacher")
+    data: Path = Path("data"),
+    out: Path = Path("models/teacher"),
+    curves: Path = Path("plots/training/teacher"),
+    seed: int | None = None,
 ) -> None:
     """Write the fine-tuned teacher to OUT and its learning curves to CURVES."""
-    params = load_params("seed", "teacher")
+    params = load_params("seed", "teacher", seed=seed)
     set_seed(params.seed)
     labels = read_labels(data)
     start = locate(params.teacher.checkpoint, params.teacher.revision, "teacher", "checkpoint")

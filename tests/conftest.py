@@ -174,6 +174,10 @@ def fresh_project(tmp_path_factory, checkpoint) -> Project:
         "benchmark.warmups": 4,
         "benchmark.rounds": 2,
         "benchmark.padded_length": 48,
+        "benchmark.lengths": [16, 48],
+        "benchmark.batch_sizes": [1, 4],
+        "benchmark.cold_starts": 0,
+        "evaluate.bootstrap_resamples": 200,
         "benchmark.max_repeats": 0,
         "plots.dpi": 50,
     }.items():

@@ -9,13 +9,25 @@ import pytest
 from conftest import LABELS
 
 from fincompress.bag_of_words import BagOfWords
-from fincompress.benchmark import Measurements, OtherLoad, Variant, Worker, measure
-from fincompress.metrics import round_medians, variant_metrics
-from fincompress.params import BenchmarkParams
+from fincompress.benchmark import Measurements, OtherLoad, Worker, measure
+from fincompress.latency import round_medians
+from fincompress.metrics import variant_metrics
+from fincompress.params import BenchmarkParams, EvaluateParams
 from fincompress.sources import read_embedded
+from fincompress.variants import Variant
 
 PARAMS = BenchmarkParams(
-    runs=10, warmups=4, rounds=3, threads=1, padded_length=16, batch_size=4, load_threshold=1.0, max_repeats=0
+    runs=10,
+    warmups=4,
+    rounds=3,
+    threads=1,
+    padded_length=16,
+    batch_size=4,
+    lengths=[8, 16],
+    batch_sizes=[1, 2],
+    cold_starts=2,
+    load_threshold=1.0,
+    max_repeats=0,
 )
 
 
@@ -36,7 +48,13 @@ def test_every_variant_is_timed_on_the_same_sentences_in_every_round(bag):
     counts = measured.samples.groupby(["variant", "protocol", "round"]).size().unstack()
     assert (counts.sum(axis=1) == 10).all() and (counts > 0).all(axis=None)
     assert (measured.samples[["ms", "encode_ms"]] > 0).all(axis=None)
-    assert len(measured.throughput) == 6 and (measured.throughput["per_s"] > 0).all()
+    sizes = measured.throughput.groupby(["variant", "batch_size"])["round"].nunique().unstack()
+    assert list(sizes.columns) == [1, 2, 4] and (sizes == 3).all(axis=None) and measured.batch_size == 4
+    assert (measured.throughput["per_s"] > 0).all()
+    lengths = measured.lengths.groupby(["variant", "length"])["round"].nunique().unstack()
+    assert list(lengths.columns) == [8, 16] and (lengths == 3).all(axis=None)
+    assert measured.cold_starts["variant"].value_counts().to_dict() == {"a": 2, "b": 2}
+    assert measured.cold_starts["s"].between(0.05, 60).all()  # a Python process with its imports
     np.testing.assert_array_equal(measured.logits["a"]["test"], measured.logits["b"]["test"])
     assert measured.logits["a"]["test"].shape == (20, 3) and measured.labels["a"] == LABELS
     assert all(peak > 20 for peak in measured.peak_rss_mb.values())
@@ -95,12 +113,19 @@ def hand_made(medians: dict[str, float]) -> Measurements:
             for r in range(3)
         ]
     )
-    throughput = pd.DataFrame([{"variant": name, "round": 0, "per_s": 1000 / ms} for name, ms in medians.items()])
+    lengths = samples.query("protocol == 'real'").assign(length=16)[["variant", "length", "round", "ms", "disturbed"]]
+    throughput = pd.DataFrame(
+        [
+            {"variant": name, "batch_size": size, "round": 0, "per_s": size * 1000 / ms}
+            for name, ms in medians.items()
+            for size in (1, 2)
+        ]
+    )
+    cold = pd.DataFrame({"variant": ["kd", "kd", "kd"], "s": [2.0, 1.0, 9.0]})
     logits = {name: {split: np.eye(2)[[0, 1, 1, 0]] for split in ("val", "test")} for name in medians}
     logits["kd"] = {split: np.eye(2)[[0, 1, 1, 1]] for split in ("val", "test")}
-    return Measurements(
-        samples, throughput, logits, {name: ["a", "b"] for name in medians}, {name: 100.0 for name in medians}
-    )
+    labels, peaks = {name: ["a", "b"] for name in medians}, {name: 100.0 for name in medians}
+    return Measurements(samples, lengths, throughput, cold, logits, labels, peaks, batch_size=2)
 
 
 def test_gains_of_compression_and_runtime_are_told_apart(tmp_path):
@@ -127,7 +152,8 @@ def test_gains_of_compression_and_runtime_are_told_apart(tmp_path):
     ]
     rows = pd.DataFrame({"label": ["a", "b", "b", "a"]})
     parameters = {"teacher": 10, "kd": 5, "qat": 5, "bag_of_words": 1}
-    table = variant_metrics(variants, hand_made(medians), {"val": rows, "test": rows}, parameters)
+    evaluate = EvaluateParams(extra=[], opposite_labels=["a", "b"], bootstrap_resamples=100)
+    table = variant_metrics(variants, hand_made(medians), {"val": rows, "test": rows}, parameters, evaluate, seed=0)
     gains = {name: (row["speedup"], row["compression_gain"], row["runtime_gain"]) for name, row in table.items()}
     assert gains == {
         "teacher": (1, 1, 1),
@@ -138,7 +164,16 @@ def test_gains_of_compression_and_runtime_are_told_apart(tmp_path):
         "qat": (20, None, None),
         "bag_of_words": (800, None, None),
     }
-    assert table["kd"]["latency_ms"] == {"p50": 10, "p95": 10, "p99": 10}
+    assert table["kd"]["latency_ms"] == {"p50": 10, "p95": 10, "p99": 10, "low": 10, "high": 10}
+    assert table["kd"]["throughput_per_s"] == 100 and table["kd"]["disturbed_rounds"] == 1
+    assert table["kd"]["cold_start_s"] == 2 and table["teacher"]["cold_start_s"] is None
+    assert table["kd"]["flips"] == {"right_to_wrong": 1, "wrong_to_right": 0, "wrong_to_wrong": 0}
+    assert table["kd"]["reversals"] == table["kd"]["mcnemar_p"] == 1 and table["teacher"]["reversals"] == 0
+    change = table["kd"]["macro_f1_change"]
+    assert change["value"] == round(table["kd"]["macro_f1"] - 1, 6) and change["low"] < change["value"]
+    confidence = np.exp(1) / (1 + np.exp(1))
+    assert table["teacher"]["ece"] == pytest.approx(1 - confidence, abs=1e-6)
+    assert table["kd"]["ece"] == pytest.approx(abs(0.75 - confidence), abs=1e-6)
     assert table["kd"]["accuracy"] == table["kd"]["agreement"] == 0.75 and table["kd_ort_int8"]["parameters"] == 5
     assert table["teacher_torch_int8"]["size_mb"] == 2 and table["teacher"]["size_mb"] == 0
     assert len({tuple(row) for row in table.values()}) == 1

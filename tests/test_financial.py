@@ -9,8 +9,8 @@ from conftest import ROOT
 
 from fincompress import financial
 from fincompress.errors import InputError
-from fincompress.financial import FIQA, LABELS, PHRASEBANK, read_financial, read_fiqa, read_phrasebank
-from fincompress.params import FiqaParams, PhrasebankParams, load_params
+from fincompress.financial import FIQA, PHRASEBANK, read_financial, read_fiqa, read_phrasebank
+from fincompress.params import FINANCIAL_LABELS, FiqaParams, PhrasebankParams, load_params
 from fincompress.provenance import TRAINED_ON
 from fincompress.splitting import clean, normalise, split
 from fincompress.textfiles import COLUMNS
@@ -155,6 +155,6 @@ def test_the_real_data_give_3370_rows_and_no_text_on_two_sides():
     rows, dropped = clean(frame)
     assert len(rows) == 3370 and dropped == {"conflicting": 0, "duplicates": 5}
     assert rows["source"].value_counts().to_dict() == {PHRASEBANK: 2259, FIQA: 1111}
-    parts = split(rows, LABELS, load_params("prepare", path=ROOT / "params.yaml").prepare, 42)
+    parts = split(rows, FINANCIAL_LABELS, load_params("prepare", path=ROOT / "params.yaml").prepare, 42)
     sides = [set(part["text"].map(normalise)) for part in parts.values()]
     assert sum(map(len, sides)) == 3370 == len(set.union(*sides))

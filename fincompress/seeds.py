@@ -1,0 +1,141 @@
+"""The pipeline's training repeated over seeds, to know how much of a difference between two variants is chance.
+
+The split stays as it is, so that the spread is that of training alone. The first seed is the pipeline's own run.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from statistics import fmean, stdev
+
+import numpy as np
+import pandas as pd
+from dvc.repo import Repo
+
+from fincompress.dataset import read_split
+from fincompress.errors import InputError
+from fincompress.evaluation import macro_f1
+from fincompress.files import read_json, write_json
+from fincompress.params import Params, load_params
+from fincompress.runtime import open_classifier, predict_logits
+from fincompress.training import scratch_folder
+from fincompress.variants import Variant, saved_variants
+
+RECORD = Path("metrics/about/seeds.json")
+SCORES = ("val_macro_f1", "macro_f1")
+STAGES = ("teacher", "kd", "ikd", "prune30", "prune50", "qat", "ptq")  # each after those it may start from
+
+
+def repeat(n: int, data: Path = Path("data"), models: Path = Path("models"), record: Path = RECORD) -> dict:
+    """Train and convert every variant with `n` consecutive seeds, the first being that of params.yaml.
+
+    A repetition that is interrupted goes on where it was, and one with a greater `n` adds what is missing.
+
+    Returns:
+        What `record` then holds: `seeds`, and `variants`: name -> score (`val_macro_f1`, `macro_f1` of the test split)
+        -> `mean`, `std` (of a sample) and `values`, a value a seed.
+
+    Raises:
+        InputError: the pipeline's own models are missing or outdated, or a stage failed.
+    """
+    if n < 2:
+        raise InputError(f"--n {n}: a spread needs at least 2 seeds")
+    _check_up_to_date()
+    params = load_params(*Params.model_fields)
+    scratch = scratch_folder("seeds", {key: vars(params)[key] for key in ("seed", "student", *STAGES)}, [data])
+    seeds = [params.seed + index for index in range(n)]
+    scores = [
+        _scores(scratch / f"{seed}.json", seed, data, models if not index else None) for index, seed in enumerate(seeds)
+    ]
+    content = {"seeds": seeds, "variants": {name: _spread([run[name] for run in scores]) for name in scores[0]}}
+    write_json(record, content)
+    return content
+
+
+def matching_spread(content: dict, records: dict[str, dict]) -> dict[str, dict]:
+    """`variants` of a record that `repeat` wrote, if it is one of the run that `records` are of; else nothing.
+
+    It is where each variant's scores are those of the first seed: the same commit and params give the same ones.
+    """
+    variants = content.get("variants", {})
+    same = all(
+        name in records and abs(records[name][score] - spread[score]["values"][0]) < 1e-6
+        for name, spread in variants.items()
+        for score in SCORES
+    )
+    return variants if same else {}
+
+
+def _check_up_to_date() -> None:
+    """An error where DVC would train or convert again."""
+    outdated = Repo().status(targets=list(STAGES))
+    if outdated:
+        raise InputError(f"{', '.join(sorted(outdated))}: outdated; run `dvc repro {' '.join(STAGES[-2:])}` first")
+
+
+def _scores(file: Path, seed: int, data: Path, models: Path | None) -> dict[str, dict[str, float]]:
+    """Variant -> its scores with `seed`, from `file` where that is there; trained first where `models` is None."""
+    if file.is_file():
+        return read_json(file)
+    folder = models or file.with_suffix("")
+    if models is None:
+        _train(folder, seed, data)
+    splits = {name: read_split(data, name) for name in ("val", "test")}
+    scores = {variant.name: _score(variant, splits) for variant in saved_variants(folder)}
+    write_json(file, scores)
+    if models is None:
+        shutil.rmtree(folder)
+    return scores
+
+
+def _train(folder: Path, seed: int, data: Path) -> None:
+    """Run the pipeline's training stages into `folder`; those that have finished there are not run again."""
+    for name, options in _commands(folder, data):
+        if (folder / ".finished" / name).exists():
+            continue
+        print(f"seed {seed}: {name}", flush=True)
+        module = "prune" if name.startswith("prune") else name
+        command = [sys.executable, "-m", f"stages.{module}", *options, "--seed", str(seed)]
+        code = subprocess.run(command, env={**os.environ, "PYTHONPATH": os.getcwd()}).returncode
+        if code == 130:
+            raise KeyboardInterrupt
+        if code:
+            raise InputError(f"seed {seed}: the stage {name} failed (exit {code}) with the message above")
+        (folder / ".finished").mkdir(exist_ok=True)
+        (folder / ".finished" / name).touch()
+
+
+def _commands(folder: Path, data: Path) -> list[tuple[str, list[str]]]:
+    """(stage, options) of `STAGES`, with all outputs below `folder`."""
+    common = ["--data", str(data)]
+    models = [*common, "--models", str(folder)]
+    curves = {name: ["--out", str(folder / name), "--curves", str(folder / "curves" / name)] for name in STAGES}
+    student = [*common, "--teacher", str(folder / "teacher")]
+    return [
+        ("teacher", [*common, *curves["teacher"]]),
+        ("kd", [*student, *curves["kd"]]),
+        ("ikd", [*student, *curves["ikd"]]),
+        *((name, [name, *models, "--tables", str(folder / "tables")]) for name in ("prune30", "prune50")),
+        ("qat", [*models, *curves["qat"]]),
+        ("ptq", [*models, "--out", str(folder / "ptq")]),
+    ]
+
+
+def _score(variant: Variant, splits: dict[str, pd.DataFrame]) -> dict[str, float]:
+    classifier = open_classifier(variant.folder, variant.runtime, threads=os.cpu_count() or 1)
+
+    def score(rows: pd.DataFrame) -> float:
+        predicted = np.array(classifier.labels)[predict_logits(classifier, rows["text"].tolist()).argmax(axis=1)]
+        return round(macro_f1(rows["label"].to_numpy(), predicted), 6)
+
+    return dict(zip(SCORES, (score(splits["val"]), score(splits["test"])), strict=True))
+
+
+def _spread(runs: list[dict[str, float]]) -> dict[str, dict]:
+    """Score -> mean, standard deviation and values of one variant's runs."""
+    values = {score: [run[score] for run in runs] for score in SCORES}
+    return {
+        score: {"mean": round(fmean(of), 6), "std": round(stdev(of), 6), "values": of} for score, of in values.items()
+    }
