@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -35,6 +35,61 @@ def predict(
             print(json.dumps(vars(prediction), ensure_ascii=False))
         else:
             print(f"{prediction.label}\t{prediction.probabilities[prediction.label]:.3f}\t{prediction.text}")
+
+
+@app.command()
+def results(
+    write: Annotated[Path | None, typer.Option(help="A Markdown file with result markers, such as README.md.")] = None,
+) -> None:
+    """Print the results of the last run as tables, or write them into a document."""
+    from fincompress.files import atomic_file
+    from fincompress.results import load_results
+    from fincompress.tables import insert, report
+
+    content = report(load_results())
+    if write is None:
+        print(content)
+        return
+    document = insert(write.read_text(encoding="utf-8"), content)
+    with atomic_file(write) as path:
+        path.write_text(document, encoding="utf-8")
+
+
+@app.command()
+def select(
+    max_latency_ms: Annotated[float | None, typer.Option(help="Of one sentence; see --latency, --percentile.")] = None,
+    max_size_mb: Annotated[float | None, typer.Option(help="On disk.")] = None,
+    max_f1_drop: Annotated[float | None, typer.Option(help="Macro F1 below the teacher's: 0.01 is a point.")] = None,
+    max_memory_mb: Annotated[float | None, typer.Option(help="Peak memory of a serving process.")] = None,
+    latency: Annotated[Literal["real", "padded"], typer.Option(help="Sentences as they come, or padded.")] = "real",
+    percentile: Annotated[Literal["p50", "p95", "p99"], typer.Option(help="Of the latencies.")] = "p50",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    metrics: Annotated[Path, typer.Option(help="The folder of records.")] = Path("metrics"),
+) -> None:
+    """Name the best variant within a budget, by validation macro F1, or the limit that rules out all (exit code 1)."""
+    from fincompress.results import load_metrics
+    from fincompress.selection import budget, select
+    from fincompress.variants import saved_folder
+
+    records = load_metrics(metrics)
+    key = {"real": "latency_ms", "padded": "latency_padded_ms"}[latency]
+    limits = budget(records, max_latency_ms, max_size_mb, max_f1_drop, max_memory_mb, key, percentile)
+    choice = select(records, limits, key, percentile)
+    folder = saved_folder(choice.variant) if choice.variant else None
+    if as_json:
+        chosen = {"path": folder and str(folder), "metrics": records.get(choice.variant)}
+        print(json.dumps({**vars(choice), **chosen}, indent=2))
+    elif choice.variant:
+        record = records[choice.variant]
+        print(
+            f"{choice.variant}: {record[key][percentile]:.3g} ms, {record['size_mb']:.3g} MB, "
+            f"macro F1 {record['val_macro_f1']:.3f} on validation, {record['macro_f1']:.3f} on test"
+        )
+        print(choice.reason)
+        print(folder or "Measured to compare with; the pipeline keeps no folder of it.")
+    else:
+        print(choice.reason)
+    raise typer.Exit(0 if choice.variant else 1)
 
 
 @app.command()

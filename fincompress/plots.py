@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix
 
 from fincompress.params import NETWORKS
-from fincompress.results import pareto_front
+from fincompress.results import Results, pareto_front
 from fincompress.variants import network_of, runtime_name
 
 matplotlib.use("Agg")
@@ -19,7 +19,11 @@ from matplotlib import pyplot as plt
 COLOURED = (*NETWORKS, "qat", "bag_of_words")
 MARKERS = {"PyTorch": "o", "ONNX Runtime": "s", "OpenVINO": "^", "bag of words": "D"}
 LATENCY_KEYS = {"real": "latency_ms", "padded": "latency_padded_ms"}
+INK = "#1b1f24"  # of all text and lines; the page replaces it by its own, which follows the reader's light or dark
 STYLE = {
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
+    "svg.fonttype": "none",  # text that can be found and copied
+    "svg.hashsalt": "fincompress",  # the same figure gives the same file
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -30,6 +34,44 @@ STYLE = {
     "figure.constrained_layout.use": True,
     "font.size": 10,
 }
+
+
+GROUPS = ("phenomenon", "source", "length", "class")
+
+
+def figures(results: Results, folder: Path, labels: list[str], latency: str) -> dict[str, Figure]:
+    """Every figure of a run by its name, in the order they are drawn.
+
+    Args:
+        folder: where the stages left `tables/`, `training/` and `pruning/`.
+        labels: in id order.
+        latency: which one the Pareto plot shows, `real` or `padded`.
+    """
+    records, breakdown = results.records, results.breakdown
+    tables, training = folder / "tables", folder / "training"
+    pruned = sorted(path.parent for path in folder.glob("pruning/*/rounds.csv"))
+    rounds, importance = (
+        {stage.name: pd.read_csv(stage / f"{name}.csv") for stage in pruned} for name in ("rounds", "importance")
+    )
+    by_group = {
+        f"f1_by_{group}": f1_by_group(breakdown, list(records), group)
+        for group in GROUPS
+        if (breakdown["group"] == group).any()
+    }
+    return {
+        "f1_against_latency": f1_against_latency(records, latency),
+        "f1_changes": f1_changes(records, results.params.margin),
+        "confusion_matrices": confusion_matrices(pd.read_csv(tables / "predictions.csv", dtype=str), labels),
+        **by_group,
+        "reliability_diagrams": reliability_diagrams(pd.read_csv(tables / "calibration.csv"), records),
+        "latency_distributions": latency_distributions(pd.read_csv(tables / "latency_samples.csv")),
+        "latency_curves": latency_curves(
+            pd.read_csv(tables / "latency_by_length.csv"), pd.read_csv(tables / "throughput_by_batch.csv")
+        ),
+        "pruning_curves": pruning_curves(rounds, list(records)),
+        "head_importance": head_importance(importance),
+        "learning_curves": learning_curves({name: training / name for name in records if (training / name).is_dir()}),
+    }
 
 
 def colours(variants: list[str]) -> dict[str, tuple]:
@@ -48,7 +90,7 @@ def f1_against_latency(records: dict[str, dict], protocol: str) -> Figure:
     axes.plot(*zip(*(points[name] for name in front), strict=True), color="0.55", linestyle="--", zorder=1)
     for name in sorted(records, key=areas.get, reverse=True):  # small bubbles over large ones
         style = {"color": palette[name], "marker": MARKERS[runtime_name(name)], "s": areas[name]}
-        axes.scatter(*points[name], **style, alpha=0.75, edgecolor="black", zorder=2)
+        axes.scatter(*points[name], **style, alpha=0.75, edgecolor=INK, zorder=2)
     axes.set_xscale("log")
     axes.margins(0.22, 0.25)
     _plain_ticks(axes, "x")
@@ -58,24 +100,28 @@ def f1_against_latency(records: dict[str, dict], protocol: str) -> Figure:
         ylabel="test macro F1",
         title="What each variant costs and keeps",
     )
-    _colour_and_marker_legend(axes, list(records), palette)
+    front_line = plt.Line2D([], [], color="0.55", linestyle="--", label="Pareto front")
+    _colour_and_marker_legend(axes, palette, "area: size on disk", [front_line])
     figure.canvas.draw()  # settles the layout that labels are placed in
     labels = {name: f"{name}\n{records[name]['size_mb']:.3g} MB" for name in front}
     _place_labels(axes, points, areas, labels)
     return figure
 
 
-def _colour_and_marker_legend(axes: Axes, variants: list[str], palette: dict[str, tuple]) -> None:
+def _colour_and_marker_legend(
+    axes: Axes, palette: dict[str, tuple], title: str = "", further: list[plt.Line2D] | None = None
+) -> None:
     """Colours are networks, markers runtimes."""
+    variants = list(palette)
     colour_of = {network_of(name): palette[name] for name in variants}
     networks = {name: colour_of[name] for name in sorted(colour_of, key=COLOURED.index)}
     runtimes = [runtime for runtime in MARKERS if runtime in map(runtime_name, variants)]
     handles = [
         *(plt.Line2D([], [], color=colour, linewidth=6, label=network) for network, colour in networks.items()),
         *(plt.Line2D([], [], color="0.4", marker=MARKERS[name], linestyle="", label=name) for name in runtimes),
-        plt.Line2D([], [], color="0.55", linestyle="--", label="Pareto front"),
+        *(further or []),
     ]
-    axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, title="area: size on disk")
+    axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, title=title)
 
 
 def _plain_ticks(axes: Axes, which: str) -> None:
@@ -198,7 +244,7 @@ def head_importance(tables: dict[str, pd.DataFrame]) -> Figure:
             for tilt in (-0.38, 0.38):
                 axes.plot([x - 0.38, x + 0.38], [y - tilt, y + tilt], color="crimson", linewidth=1.5)
             disc = {"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": "crimson"}
-            axes.text(x, y, head.round, ha="center", va="center", fontsize=7, bbox=disc)
+            axes.text(x, y, head.round, ha="center", va="center", fontsize=7, color="black", bbox=disc)
         axes.set_xticks(range(len(scores.columns)), scores.columns)
         axes.set_yticks(range(len(scores.index)), scores.index)
         axes.set(title=f"{name} (×: removed in that round)", xlabel="head", ylabel="layer")
@@ -224,7 +270,7 @@ def latency_distributions(samples: pd.DataFrame) -> Figure:
             body.set(facecolor=palette[name], alpha=0.65)
         for position, group in enumerate(groups, start=1):
             median = group.median()
-            axes.plot([np.log10(median)] * 2, [position - 0.3, position + 0.3], color="black", linewidth=1.5)
+            axes.plot([np.log10(median)] * 2, [position - 0.3, position + 0.3], color=INK, linewidth=1.5)
             axes.annotate(
                 f"{median:.3g}",
                 (np.log10(median), position + 0.32),
@@ -240,15 +286,91 @@ def latency_distributions(samples: pd.DataFrame) -> Figure:
     return figure
 
 
+def latency_curves(lengths: pd.DataFrame, batches: pd.DataFrame) -> Figure:
+    """Latency over length at batch 1, and throughput over batch size; a bar from the lowest to the highest round.
+
+    Args:
+        lengths, batches: latency_by_length.csv and throughput_by_batch.csv.
+    """
+    palette = colours(list(lengths["variant"].unique()))
+    figure, panels = plt.subplots(1, 2, figsize=(13, 5))
+    for axes, table, x, y in (
+        (panels[0], lengths[lengths["variant"] != "bag_of_words"], "length", "p50_ms"),  # it knows no length
+        (panels[1], batches, "batch_size", "per_s"),
+    ):
+        for name, part in table.groupby("variant"):
+            spread = [part[y] - part["low"], part["high"] - part[y]]
+            style = {"color": palette[name], "marker": MARKERS[runtime_name(name)], "markersize": 5, "linewidth": 1}
+            axes.errorbar(part[x], part[y], np.maximum(spread, 0), elinewidth=0.7, alpha=0.8, **style)
+        axes.set(xscale="log", yscale="log")
+        axes.xaxis.set_major_locator(matplotlib.ticker.FixedLocator(sorted(table[x].unique())))
+        axes.xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+        _plain_ticks(axes, "y")
+    panels[0].set(title="Latency by length (batch 1)", xlabel="word pieces", ylabel="median ms")
+    panels[1].set(title="Throughput by batch size", xlabel="sentences in a batch", ylabel="sentences a second")
+    _colour_and_marker_legend(panels[1], palette)
+    return figure
+
+
+def f1_changes(records: dict[str, dict], margin: float) -> Figure:
+    """Change of test macro F1 against the teacher with its 95 % interval, in points, the best on top.
+
+    Args:
+        margin: macro F1 that may be lost; a line is drawn there.
+    """
+    names = sorted(
+        (name for name in records if name != "teacher"), key=lambda name: records[name]["macro_f1_change"]["value"]
+    )
+    palette = colours(names)
+    figure, axes = plt.subplots(figsize=(9, 1.2 + 0.3 * len(names)))
+    for row, name in enumerate(names):
+        value, low, high = (100 * records[name]["macro_f1_change"][key] for key in ("value", "low", "high"))
+        axes.plot([low, high], [row, row], color=palette[name], linewidth=3, alpha=0.6, solid_capstyle="butt")
+        axes.plot(value, row, MARKERS[runtime_name(name)], color=palette[name], markeredgecolor=INK)
+    axes.axvline(0, color=INK, linewidth=1)
+    axes.axvline(-100 * margin, color="crimson", linewidth=1, linestyle="--", label=f"{100 * margin:g} points lost")
+    axes.set_yticks(range(len(names)), names)
+    axes.set(title="Change against the teacher, 95 % interval", xlabel="points of test macro F1")
+    axes.legend(frameon=False, fontsize=9, loc="lower right")
+    return figure
+
+
+def reliability_diagrams(calibration: pd.DataFrame, records: dict[str, dict]) -> Figure:
+    """Accuracy over confidence, a panel a variant; dots as large as the rows they stand for.
+
+    Args:
+        calibration: calibration.csv.
+    """
+    figure, panels = _panels(len(records), 2.6, 2.6)
+    palette = colours(list(records))
+    groups = dict(list(calibration.groupby("variant")))
+    for axes, (name, record) in zip(panels, records.items(), strict=True):
+        part = groups[name]
+        axes.plot([0, 1], [0, 1], color="0.55", linestyle="--", linewidth=1)
+        areas = 400 * part["rows"] / part["rows"].sum() + 8
+        axes.plot(part["confidence"], part["accuracy"], color=palette[name], linewidth=1)
+        axes.scatter(part["confidence"], part["accuracy"], s=areas, color=palette[name], alpha=0.7, edgecolor=INK)
+        axes.set(xlim=(0, 1.03), ylim=(0, 1.03), xlabel="confidence", ylabel="accuracy", aspect="equal")
+        axes.set_title(f"{name}\nECE {record['ece']:.3f}", fontsize=9)
+    return figure
+
+
+def _panels(count: int, width: float, height: float, columns: int = 4) -> tuple[Figure, list[Axes]]:
+    """A grid of panels of a size in inches, of which `count` are in use."""
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    figure, panels = plt.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False)
+    for axes in panels.flat[count:]:
+        axes.set_axis_off()
+    return figure, list(panels.flat[:count])
+
+
 def confusion_matrices(predictions: pd.DataFrame, labels: list[str]) -> Figure:
     """A confusion matrix a variant: share of each true label's rows (colour) and their number."""
     variants = [column for column in predictions.columns if column not in ("id", "label")]
-    columns = min(4, len(variants))
-    rows = -(-len(variants) // columns)
-    figure, panels = plt.subplots(rows, columns, figsize=(3.6 * columns, 3.4 * rows), squeeze=False)
-    for axes in panels.flat[len(variants) :]:
-        axes.set_axis_off()
-    for axes, name in zip(panels.flat, variants, strict=False):
+    figure, panels = _panels(len(variants), 3.6, 3.4)
+    for axes, name in zip(panels, variants, strict=True):
         counts = confusion_matrix(predictions["label"], predictions[name], labels=labels)
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         _heat_map(axes, shares, counts.astype(str), labels, labels, "Blues", (0, 1))
@@ -256,17 +378,24 @@ def confusion_matrices(predictions: pd.DataFrame, labels: list[str]) -> Figure:
     return figure
 
 
-def f1_by_group(breakdown: pd.DataFrame, variants: list[str]) -> Figure:
-    """Macro F1 of every variant by phenomenon (by source, where rows carry no phenomenon)."""
-    group = "phenomenon" if (breakdown["group"] == "phenomenon").any() else "source"
-    table = breakdown.query("group == @group").pivot(index="value", columns="variant", values="f1")[variants]
-    table = table.loc[table[variants[0]].sort_values().index].T
-    rows = breakdown.query("group == @group").drop_duplicates("value").set_index("value")["rows"]
+def f1_by_group(breakdown: pd.DataFrame, variants: list[str], group: str) -> Figure:
+    """F1 of every variant by class (that class's), source, sentence length or phenomenon (macro).
+
+    Lengths keep their order; of the others, what is hardest for the first variant comes first.
+
+    Args:
+        group: class, source, length or phenomenon.
+    """
+    rows = breakdown.query("group == @group")
+    table = rows.pivot(index="value", columns="variant", values="f1")[variants]
+    order = rows["value"].unique() if group == "length" else table[variants[0]].sort_values().index
+    table = table.loc[order].T
+    counts = rows.drop_duplicates("value").set_index("value")["rows"]
     figure, axes = plt.subplots(figsize=(max(5.0, 2.2 + 1.05 * table.shape[1]), 1.6 + 0.34 * len(variants)))
     texts = table.map(lambda value: f"{value:.2f}").to_numpy()
-    names = [f"{value}\n({rows[value]})" for value in table.columns]
+    names = [f"{value}\n({counts[value]})" for value in table.columns]
     _heat_map(axes, table.to_numpy(), texts, names, variants, "RdYlGn", (0, 1))
-    axes.set(title=f"Macro F1 by {group} (test rows)")
+    axes.set(title=f"{'F1' if group == 'class' else 'Macro F1'} by {group} (test rows)")
     return figure
 
 

@@ -12,6 +12,47 @@ TRAINED_ON = {
 """Published checkpoint, in lower case -> source -> how it is known that the checkpoint has seen its rows."""
 
 
+CHECKPOINTS = {"minilm": {"hub_id": "sentence-transformers/all-MiniLM-L6-v2", "licence": "apache-2.0"}}
+"""Checkpoint that params.yaml can name without its hub id -> that id, and its weights' licence."""
+
+DATA_SETS = {
+    "financial_phrasebank": {
+        "title": "Financial PhraseBank (Malo et al. 2014)",
+        "repository": "takala/financial_phrasebank",
+        "licence": "CC BY-NC-SA 3.0, so not for commercial use",
+    },
+    "fiqa": {
+        "title": "FiQA-2018 (Maia et al. 2018)",
+        "repository": "pauri32/fiqa-2018",
+        "licence": "for research",
+    },
+}
+"""Source of the home case -> what must be said of it where a model that learnt from it is shipped."""
+
+
+def base_model(checkpoint: str) -> str | None:
+    """The hub id of a checkpoint; None where it is a local folder."""
+    if checkpoint in CHECKPOINTS:
+        return CHECKPOINTS[checkpoint]["hub_id"]
+    return None if Path(checkpoint).is_dir() else checkpoint
+
+
+def licence(origins: dict, source: str) -> tuple[str, str]:
+    """What is known of a model's licence: its identifier on the hub, and why it is no better known.
+
+    Args:
+        origins: the content of metrics/about/models.json.
+        source: `prepare.source`; the embedded corpus has the project's own licence and binds a model to nothing.
+    """
+    checkpoint = origins["teacher"]["checkpoint"]
+    known = CHECKPOINTS.get(checkpoint)
+    if known and source == "embedded":
+        return known["licence"], ""
+    return "unknown", (
+        f"It follows from that of `{checkpoint}` and from those of the data; say it in `ship.license` (params.yaml)."
+    )
+
+
 def contamination(teacher: str, student: str, trained_on: list[str], sources: list[str]) -> dict[str, str]:
     """Source -> why scores on its test rows are not scores on unseen text; empty where none is known.
 

@@ -54,20 +54,6 @@ def repeat(n: int, data: Path = Path("data"), models: Path = Path("models"), rec
     return content
 
 
-def matching_spread(content: dict, records: dict[str, dict]) -> dict[str, dict]:
-    """`variants` of a record that `repeat` wrote, if it is one of the run that `records` are of; else nothing.
-
-    It is where each variant's scores are those of the first seed: the same commit and params give the same ones.
-    """
-    variants = content.get("variants", {})
-    same = all(
-        name in records and abs(records[name][score] - spread[score]["values"][0]) < 1e-6
-        for name, spread in variants.items()
-        for score in SCORES
-    )
-    return variants if same else {}
-
-
 def _check_up_to_date() -> None:
     """An error where DVC would train or convert again."""
     outdated = Repo().status(targets=list(STAGES))

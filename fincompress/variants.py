@@ -31,6 +31,11 @@ def saved_variants(models: Path) -> list[Variant]:
     ]
 
 
+def saved_folder(name: str, models: Path = Path("models")) -> Path | None:
+    """The folder of a variant below `models`; None where the pipeline keeps none."""
+    return next((variant.folder for variant in saved_variants(models) if variant.name == name), None)
+
+
 def network_of(variant: str) -> str:
     """The network a variant holds, by its name: `kd_ort_int8` holds `kd`."""
     return re.split(r"_(?:ort|ov|torch)_", variant)[0]

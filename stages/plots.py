@@ -1,51 +1,33 @@
-"""plots: figures from the metrics and tables that the other stages left."""
+"""plots: figures from the metrics and tables that the other stages left, and the page that holds all of it."""
 
 from pathlib import Path
 
 import pandas as pd
 from matplotlib import pyplot as plt
 
-from fincompress import plots, stage
+from fincompress import page, plots, stage
 from fincompress.files import atomic_file, read_json
 from fincompress.params import load_params
-from fincompress.results import load_metrics
+from fincompress.results import load_results
 
 
-def main(
-    data: Path = Path("data"),
-    metrics: Path = Path("metrics"),
-    tables: Path = Path("plots/tables"),
-    training: Path = Path("plots/training"),
-    pruning: Path = Path("plots/pruning"),
-    out: Path = Path("plots/figures"),
-) -> None:
-    """Write OUT/*.png."""
-    params = load_params("plots").plots
-    records = load_metrics(metrics)
-    curves = {name: training / name for name in records if (training / name).is_dir()}
-    pruned = {path.parent.name: path.parent for path in sorted(pruning.glob("*/rounds.csv"))}
+def main(data: Path = Path("data"), metrics: Path = Path("metrics"), folder: Path = Path("plots")) -> None:
+    """Write FOLDER/figures/*.png and FOLDER/report.html."""
+    params = load_params("plots", "report")
+    results = load_results(metrics, folder / "tables", params.report)
+    labels = read_json(data / "labels.json")["labels"]
+    test = pd.read_csv(data / "test.csv", dtype=str, keep_default_na=False)
+    pictures = {}
     with plt.rc_context(plots.STYLE):
-        figures = {
-            "f1_against_latency": plots.f1_against_latency(records, params.latency),
-            "learning_curves": plots.learning_curves(curves),
-            "pruning_curves": plots.pruning_curves(
-                {name: pd.read_csv(folder / "rounds.csv") for name, folder in pruned.items()}, list(records)
-            ),
-            "head_importance": plots.head_importance(
-                {name: pd.read_csv(folder / "importance.csv") for name, folder in pruned.items()}
-            ),
-            "latency_distributions": plots.latency_distributions(pd.read_csv(tables / "latency_samples.csv")),
-            "confusion_matrices": plots.confusion_matrices(
-                pd.read_csv(tables / "predictions.csv", dtype=str), read_json(data / "labels.json")["labels"]
-            ),
-            "f1_by_phenomenon": plots.f1_by_group(
-                pd.read_csv(tables / "breakdown.csv", keep_default_na=False), list(records)
-            ),
-        }
-        for name, figure in figures.items():
-            with atomic_file(out / f"{name}.png") as path:
-                figure.savefig(path, dpi=params.dpi)
+        for name, figure in plots.figures(results, folder, labels, params.plots.latency).items():
+            with atomic_file(folder / "figures" / f"{name}.png") as path:
+                figure.savefig(path, dpi=params.plots.dpi)
+            pictures[name] = page.svg(figure)
             plt.close(figure)
+    flips = pd.read_csv(folder / "tables" / "flips.csv", dtype={"id": str}, keep_default_na=False)
+    about = read_json(metrics / "about" / "data.json")
+    with atomic_file(folder / "report.html") as path:
+        path.write_text(page.render(results, pictures, flips, test, labels, about), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,107 @@
+"""Model cards: what a shipped folder holds, how to load it, what it scores and costs, and what it is not for.
+
+The front matter is the Hugging Face hub's (https://huggingface.co/docs/hub/model-cards).
+"""
+
+import json
+from importlib import resources
+
+import jinja2
+from huggingface_hub import EvalResult, ModelCardData
+
+from fincompress import tables
+from fincompress.files import read_json
+from fincompress.provenance import DATA_SETS, base_model, licence
+from fincompress.results import Results
+from fincompress.variants import Variant
+
+HARDEST = 3  # groups of test rows that a card names
+FEWEST_ROWS = 10  # of such a group
+LIBRARIES = {"torch": "transformers", "onnxruntime": "onnx", "openvino": "openvino"}
+FORMATS = {"torch": "PyTorch in fp32", "onnxruntime": "ONNX Runtime in int8", "openvino": "OpenVINO in int8"}
+MADE_BY = {
+    "teacher": "a pretrained encoder fine-tuned on the data below",
+    "kd": "a student of the teacher's soft labels (Hinton et al. 2015)",
+    "ikd": "a student of the teacher's soft labels, hidden states and attention (TinyBERT, Jiao et al. 2020)",
+    "prune30": "the teacher without its least important attention heads, which are removed, not masked",
+    "prune50": "the teacher without its least important attention heads, which are removed, not masked",
+    "qat": "fine-tuned with int8 fake quantisation towards the teacher, and converted",
+}
+
+
+def card(variant: Variant, results: Results, data: dict, source: str, chosen_licence: str | None) -> str:
+    """The card of a variant, in Markdown with the hub's front matter.
+
+    Args:
+        data: the content of metrics/about/data.json.
+        source: `prepare.source`, where the labelled texts are from.
+        chosen_licence: the user's; None says what is known.
+    """
+    record, teacher = results.records[variant.name], results.records["teacher"]
+    identifier, why = (chosen_licence, "") if chosen_licence else licence(results.models, source)
+    config = read_json(variant.folder / "config.json")
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(resources.files("fincompress") / "templates"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    names = list(dict.fromkeys((variant.name, "teacher")))
+    columns = {
+        title: [cell(results, name) for name in names]
+        for title, cell in {**tables.COSTS, **tables.BEHAVIOUR}.items()
+        if title != "Pareto"
+    }
+    return environment.get_template("card.md").render(
+        front_matter=_front_matter(variant, record, results, source, identifier),
+        variant=variant,
+        made_by=MADE_BY[variant.network],
+        format=FORMATS[variant.runtime],
+        labels=list(config["id2label"].values()),
+        pruned="pruned_structure" in config,
+        max_length=read_json(variant.folder / "tokenizer_config.json")["model_max_length"],
+        names=names,
+        columns=columns,
+        record=record,
+        teacher=teacher,
+        hardest=_hardest(results, variant.name),
+        results=results,
+        data=data,
+        source=source,
+        data_sets=[DATA_SETS[name] for name in data["sources"]["train"] if name in DATA_SETS],
+        origins={key: json.dumps(results.models[key]) for key in ("teacher", "student")},
+        contamination=tables.contamination_notes(results.models),
+        license=identifier,
+        why=why,
+    )
+
+
+def _front_matter(variant: Variant, record: dict, results: Results, source: str, identifier: str) -> str:
+    score = {"task_type": "text-classification", "dataset_type": source, "dataset_name": f"{source}, test split"}
+    return ModelCardData(
+        license=identifier,
+        base_model=base_model(results.models["teacher"]["checkpoint"]),
+        datasets=[entry["repository"] for name, entry in DATA_SETS.items() if source == "financial"] or None,
+        language=None if source == "files" else "en",
+        library_name=LIBRARIES[variant.runtime],
+        pipeline_tag="text-classification",
+        tags=["fincompress", variant.network, "fp32" if variant.runtime == "torch" else "int8"],
+        metrics=["f1", "accuracy"],
+        model_name=variant.name,
+        eval_results=[
+            EvalResult(**score, metric_type="f1", metric_name="macro F1", metric_value=record["macro_f1"]),
+            EvalResult(**score, metric_type="accuracy", metric_name="accuracy", metric_value=record["accuracy"]),
+        ],
+    ).to_yaml()
+
+
+def _hardest(results: Results, name: str) -> list[dict]:
+    """The groups of test rows (phenomena, or else sources) with the lowest macro F1."""
+    table = results.breakdown
+    rows = table[(table["variant"] == name) & (table["rows"] >= FEWEST_ROWS)]
+    for group in ("phenomenon", "source"):
+        part = rows[rows["group"] == group]
+        if len(part):
+            return part.nsmallest(HARDEST, "f1")[["value", "f1", "rows"]].to_dict("records")
+    return []

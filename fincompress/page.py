@@ -1,0 +1,102 @@
+"""plots/report.html: the whole of a run on one page that opens offline, in the reader's light or dark."""
+
+import io
+import re
+from importlib import resources
+
+import jinja2
+import pandas as pd
+from matplotlib.figure import Figure
+
+from fincompress import tables
+from fincompress.behaviour import KINDS
+from fincompress.plots import INK
+from fincompress.results import Results
+from fincompress.selection import fastest_within
+
+FLIP_TITLES = dict(zip(KINDS, ("right → wrong", "wrong → right", "wrong → wrong"), strict=True))
+
+
+def svg(figure: Figure) -> str:
+    """A figure as an SVG element without a background, whose ink is the page's text colour."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    element = buffer.getvalue()
+    element = element[element.index("<svg") :].replace(INK, "currentColor")
+    # the text of a figure is in it, so its title is enough of a description
+    return re.sub(r'^<svg ([^>]*?)width="[^"]*" height="[^"]*"', r'<svg \1role="img"', element, count=1)
+
+
+def render(
+    results: Results, pictures: dict[str, str], flips: pd.DataFrame, test: pd.DataFrame, labels: list[str], data: dict
+) -> str:
+    """The page.
+
+    Args:
+        pictures: name of a figure -> its SVG element.
+        flips: the content of plots/tables/flips.csv.
+        test: the rows of the test split.
+        data: the content of metrics/about/data.json.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(resources.files("fincompress") / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    best = fastest_within(results.records, results.params.margin)
+    return environment.get_template("report.html").render(
+        results=results,
+        best=best,
+        glance=_glance(results, best),
+        costs=_cells(results, tables.COSTS),
+        behaviour=_cells(results, tables.BEHAVIOUR),
+        notes=[tables.default_int8(results.records).replace("**", ""), tables.ties(results)],
+        contamination=[note.replace("**", "") for note in tables.contamination_notes(results.models)],
+        pictures=pictures,
+        flips=_flips(results, flips, test),
+        labels=labels,
+        data=data,
+    )
+
+
+def _cells(results: Results, columns: tables.Columns) -> dict:
+    rows = {name: [cell(results, name) for cell in columns.values()] for name in results.records}
+    return {"titles": list(columns), "rows": rows}
+
+
+def _glance(results: Results, name: str) -> list[tuple[str, str]]:
+    """The variant's figures against the teacher's: (figure, what it is)."""
+    record, teacher = results.records[name], results.records["teacher"]
+    points = 100 * (teacher["macro_f1"] - record["macro_f1"])
+    return [
+        (f"{teacher['size_mb'] / record['size_mb']:.1f}×", "smaller than the teacher on disk"),
+        (tables.times(record["speedup_real"]), "as fast, one sentence at a time as it comes"),
+        (f"{abs(points):.1f}", f"points of test macro F1 {'below' if points >= 0 else 'above'} the teacher"),
+        (str(record["reversals"]) if record["reversals"] is not None else "–", "opposite predictions among the flips"),
+    ]
+
+
+def _flips(results: Results, flips: pd.DataFrame, test: pd.DataFrame) -> dict:
+    """What the page's script shows: texts once, flips as rows that point to them."""
+    texts = test.set_index("id")["text"] if results.params.sentences else None
+    ids = list(dict.fromkeys(flips["id"]))
+    return {
+        "kinds": FLIP_TITLES,
+        "variants": [name for name in results.records if (flips["variant"] == name).any()],
+        "texts": [texts[key] if texts is not None else f"row {key}" for key in ids],
+        "rows": [
+            [
+                flip.variant,
+                ids.index(flip.id),
+                flip.kind,
+                bool(flip.reversal),
+                flip.label,
+                flip.teacher,
+                flip.predicted,
+                flip.confidence,
+            ]
+            for flip in flips.itertuples()
+        ],
+    }
