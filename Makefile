@@ -8,13 +8,13 @@ export PATH := $(abspath $(VENV))/bin:$(PATH)
 
 repro: $(READY)  ## run the outdated stages
 	dvc repro
-	python -m fincompress.results
+	python -m fincompress results
 
 # The home case; SET='-S key=value …' adds to it, such as the paths of local files. `make embedded` goes back.
 finbert: $(READY)  ## FinBERT on Financial PhraseBank and FiQA-2018, downloaded
 	dvc exp run -S prepare.source=financial -S teacher.checkpoint=ProsusAI/finbert \
 		-S teacher.learning_rate=2e-5 -S student.init=minilm $(SET)
-	python -m fincompress.results
+	python -m fincompress results
 
 embedded: $(READY)  ## back to MiniLM on the embedded corpus
 	dvc exp run -S prepare.source=embedded -S teacher.checkpoint=minilm \
@@ -26,7 +26,7 @@ test: $(READY)  ## run the tests
 env: $(READY)  ## build the environment only
 
 results: $(READY)  ## write the results table of metrics/ into README.md
-	python -m fincompress.results --write README.md
+	python -m fincompress results --write README.md
 
 plots: $(READY)  ## one page with all plots, dvc_plots/index.html
 	dvc plots show

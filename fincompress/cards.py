@@ -3,7 +3,6 @@
 The front matter is the Hugging Face hub's (https://huggingface.co/docs/hub/model-cards).
 """
 
-import json
 from importlib import resources
 
 import jinja2
@@ -70,11 +69,23 @@ def card(variant: Variant, results: Results, data: dict, source: str, chosen_lic
         data=data,
         source=source,
         data_sets=[DATA_SETS[name] for name in data["sources"]["train"] if name in DATA_SETS],
-        origins={key: json.dumps(results.models[key]) for key in ("teacher", "student")},
+        origins=_origins(variant, results.models),
         contamination=tables.contamination_notes(results.models),
         license=identifier,
         why=why,
     )
+
+
+def _origins(variant: Variant, models: dict) -> list[str]:
+    """What the weights started from, in words: those of the teacher and, of a student, its own."""
+    said = {"teacher": "the teacher's own layers", "random": "random weights"}
+
+    def words(origin: dict) -> str:
+        commit = f" at {origin['commit']}" if origin["commit"] else ""
+        return said.get(origin["checkpoint"], f"`{origin['checkpoint']}`{commit}")
+
+    student = [f"The student started from {words(models['student'])}."] if variant.network in ("kd", "ikd") else []
+    return [f"The teacher started from {words(models['teacher'])}.", *student]
 
 
 def _front_matter(variant: Variant, record: dict, results: Results, source: str, identifier: str) -> str:

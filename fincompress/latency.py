@@ -60,20 +60,16 @@ def not_told_apart(rounds: pd.DataFrame, protocol: str) -> dict[str, list[str]]:
 
     Rounds are interleaved, so a round compares two variants under the same drift of the machine. Two are told apart
     where one is the faster in so many rounds that chance is ruled out (two-sided sign test, p < 0.05), which takes at
-    least six rounds. Rounds that other load disturbed in either do not count.
+    least six rounds.
 
     Args:
         rounds: what `round_medians` returns.
     """
-    table = rounds.query("protocol == @protocol and not disturbed").pivot(
-        index="round", columns="variant", values="p50_ms"
-    )
-    names = rounds["variant"].unique()
-    table = table.reindex(columns=names)
-    medians = rounds.query("protocol == @protocol").groupby("variant")["p50_ms"].median()
-    ties: dict[str, list[str]] = {name: [] for name in names}
-    for first, second in combinations(names, 2):
-        gaps = (table[first] - table[second]).dropna()
+    table = rounds[rounds["protocol"] == protocol].pivot(index="round", columns="variant", values="p50_ms")
+    medians = table.median()
+    ties: dict[str, list[str]] = {name: [] for name in table}
+    for first, second in combinations(table, 2):
+        gaps = table[first] - table[second]
         faster, slower = int((gaps < 0).sum()), int((gaps > 0).sum())
         if not faster + slower or stats.binomtest(faster, faster + slower).pvalue >= TOLD_APART:
             ties[first].append(second)

@@ -23,8 +23,8 @@ def svg(figure: Figure) -> str:
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     element = buffer.getvalue()
     element = element[element.index("<svg") :].replace(INK, "currentColor")
-    # the text of a figure is in it, so its title is enough of a description
-    return re.sub(r'^<svg ([^>]*?)width="[^"]*" height="[^"]*"', r'<svg \1role="img"', element, count=1)
+    # as wide as the page, but not wider than drawn
+    return re.sub(r'width="([^"]*)" height="[^"]*"', r'role="img" style="max-width: \1"', element, count=1)
 
 
 def render(
@@ -52,7 +52,7 @@ def render(
         glance=_glance(results, best),
         costs=_cells(results, tables.COSTS),
         behaviour=_cells(results, tables.BEHAVIOUR),
-        notes=[tables.default_int8(results.records).replace("**", ""), tables.ties(results)],
+        default=tables.default_int8(results.records).replace("**", ""),
         contamination=[note.replace("**", "") for note in tables.contamination_notes(results.models)],
         pictures=pictures,
         flips=_flips(results, flips, test),

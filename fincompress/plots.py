@@ -292,12 +292,10 @@ def latency_curves(lengths: pd.DataFrame, batches: pd.DataFrame) -> Figure:
     Args:
         lengths, batches: latency_by_length.csv and throughput_by_batch.csv.
     """
+    lengths, batches = (table[table["variant"] != "bag_of_words"] for table in (lengths, batches))  # off both scales
     palette = colours(list(lengths["variant"].unique()))
     figure, panels = plt.subplots(1, 2, figsize=(13, 5))
-    for axes, table, x, y in (
-        (panels[0], lengths[lengths["variant"] != "bag_of_words"], "length", "p50_ms"),  # it knows no length
-        (panels[1], batches, "batch_size", "per_s"),
-    ):
+    for axes, table, x, y in ((panels[0], lengths, "length", "p50_ms"), (panels[1], batches, "batch_size", "per_s")):
         for name, part in table.groupby("variant"):
             spread = [part[y] - part["low"], part["high"] - part[y]]
             style = {"color": palette[name], "marker": MARKERS[runtime_name(name)], "markersize": 5, "linewidth": 1}
@@ -329,7 +327,7 @@ def f1_changes(records: dict[str, dict], margin: float) -> Figure:
         axes.plot([low, high], [row, row], color=palette[name], linewidth=3, alpha=0.6, solid_capstyle="butt")
         axes.plot(value, row, MARKERS[runtime_name(name)], color=palette[name], markeredgecolor=INK)
     axes.axvline(0, color=INK, linewidth=1)
-    axes.axvline(-100 * margin, color="crimson", linewidth=1, linestyle="--", label=f"{100 * margin:g} points lost")
+    axes.axvline(-100 * margin, color="crimson", linewidth=1, linestyle="--", label=f"{-100 * margin:+.1f} points")
     axes.set_yticks(range(len(names)), names)
     axes.set(title="Change against the teacher, 95 % interval", xlabel="points of test macro F1")
     axes.legend(frameon=False, fontsize=9, loc="lower right")
@@ -350,7 +348,9 @@ def reliability_diagrams(calibration: pd.DataFrame, records: dict[str, dict]) ->
         axes.plot([0, 1], [0, 1], color="0.55", linestyle="--", linewidth=1)
         areas = 400 * part["rows"] / part["rows"].sum() + 8
         axes.plot(part["confidence"], part["accuracy"], color=palette[name], linewidth=1)
-        axes.scatter(part["confidence"], part["accuracy"], s=areas, color=palette[name], alpha=0.7, edgecolor=INK)
+        axes.scatter(
+            part["confidence"], part["accuracy"], s=areas, color=palette[name], alpha=0.7, edgecolor=INK, clip_on=False
+        )
         axes.set(xlim=(0, 1.03), ylim=(0, 1.03), xlabel="confidence", ylabel="accuracy", aspect="equal")
         axes.set_title(f"{name}\nECE {record['ece']:.3f}", fontsize=9)
     return figure

@@ -71,7 +71,9 @@ def markdown_table(results: Results, columns: Columns) -> str:
 
 def ties(results: Results) -> str:
     """Which latencies at real lengths the machine was too noisy to tell apart, as a sentence."""
-    alike = [f"{name} ≈ {', '.join(others)}" for name, others in results.ties.items() if others]
+    order = list(results.ties)
+    later = {name: [other for other in results.ties[name] if order.index(other) > order.index(name)] for name in order}
+    alike = [f"{name} ≈ {', '.join(others)}" for name, others in later.items() if others]
     if not alike:
         return "The rounds tell all latencies at real lengths apart."
     return f"Too close at real lengths for the rounds to tell apart: {'; '.join(alike)}."
@@ -163,8 +165,10 @@ def insert(document: str, content: str) -> str:
 
 
 def figures(value: float) -> str:
-    """A time or a sum of money to three figures."""
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    """A time or a sum of money to two or three figures."""
+    if value < 0.001:
+        return "< 0.001"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
 
 
 def times(factor: float | None) -> str:

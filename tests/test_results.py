@@ -1,5 +1,7 @@
 """The results table and the Pareto front, from records alone."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 from conftest import ROOT
@@ -7,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fincompress.errors import InputError
-from fincompress.results import BEGIN, END, by_source, default_int8, insert, load_metrics, pareto_front, report
+from fincompress.params import load_params
+from fincompress.results import (
+    Results,
+    cost_per_million,
+    load_metrics,
+    load_results,
+    matching_spread,
+    pareto_front,
+)
+from fincompress.tables import BEGIN, END, by_source, default_int8, insert, report, spread, ties
 
 points = st.lists(st.tuples(st.integers(1, 6), st.integers(0, 6)), min_size=1, max_size=8)
 
@@ -24,7 +35,7 @@ def test_the_front_is_what_no_other_beats(pairs):
 
 def test_the_readme_shows_the_committed_metrics():
     document = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert document == insert(document, report(load_metrics(ROOT / "metrics"))), "run `make results`"
+    assert document == insert(document, report(make_results())), "run `make results`"
 
 
 def int8_records(**latencies: tuple[float, float]) -> dict[str, dict]:
@@ -46,6 +57,14 @@ def test_the_default_int8_runtime_is_the_faster_one_at_real_lengths():
         default_int8({"teacher": {}, "teacher_ov_int8": {}})
 
 
+def make_results(**changes) -> Results:
+    """The committed results, with some of their parts replaced."""
+    found = load_results(
+        ROOT / "metrics", ROOT / "plots/tables", load_params("report", path=ROOT / "params.yaml").report
+    )
+    return replace(found, **changes)
+
+
 BREAKDOWN = pd.DataFrame(
     [
         ("teacher", "class", "positive", 6, 0.5),
@@ -61,22 +80,43 @@ ABOUT = {"teacher": {"checkpoint": "a/b"}, "contamination": {}, "published": Non
 def test_scores_by_source_show_what_had_been_seen_and_the_checkpoint_as_published():
     published = {"macro_f1": 0.5, "macro_f1_by_source": {"fiqa": 0.125, "phrasebank": 0.875}}
     about = {**ABOUT, "contamination": {"phrasebank": "`a/b` had seen its rows before: why"}, "published": published}
-    assert by_source(RECORDS, about, BREAKDOWN).strip().splitlines() == [
+    table, note = by_source(make_results(records=RECORDS, models=about, breakdown=BREAKDOWN))
+    assert table.splitlines() == [
         "| macro F1 | test | fiqa, 4 rows | phrasebank (seen before), 8 rows |",
         "|---|--:|--:|--:|",
         "| `a/b` as published | 0.500 | 0.125 | 0.875 |",
         "| `teacher` | 0.625 | 0.250 | 0.750 |",
-        "",
-        "**Contaminated**: phrasebank. `a/b` had seen its rows before: why.",
     ]
+    assert note == "**Contaminated**: phrasebank. `a/b` had seen its rows before: why."
 
 
 def test_scores_by_source_show_sets_out_of_domain_and_are_left_out_where_there_is_nothing_to_say():
-    assert by_source(RECORDS, ABOUT, BREAKDOWN) == ""
+    assert by_source(make_results(records=RECORDS, models=ABOUT, breakdown=BREAKDOWN)) == []
     further = pd.DataFrame([("teacher", "extra", "tweets", 2, 1.0)], columns=BREAKDOWN.columns)
-    shown = by_source(RECORDS, ABOUT, pd.concat([BREAKDOWN, further]))
+    (shown,) = by_source(make_results(records=RECORDS, models=ABOUT, breakdown=pd.concat([BREAKDOWN, further])))
     assert "| fiqa, 4 rows | phrasebank, 8 rows | tweets (out of domain), 2 rows |" in shown
     assert "| 0.250 | 0.750 | 1.000 |" in shown and "as published" not in shown
+
+
+def test_a_spread_over_seeds_is_shown_only_with_the_run_that_it_is_of():
+    record = {"macro_f1": 0.5, "val_macro_f1": 0.6}
+    scores = {"val_macro_f1": {"mean": 0.61, "std": 0.02, "values": [0.6, 0.62]}}
+    scores["macro_f1"] = {"mean": 0.45, "std": 0.07, "values": [0.5, 0.4]}
+    content = {"seeds": [42, 43], "variants": {"kd": scores}}
+    found = matching_spread(content, {"kd": record, "bag_of_words": record})
+    assert spread(make_results(spread=found), "kd", "macro_f1") == "0.450 ± 0.070"
+    assert spread(make_results(spread=found), "bag_of_words", "macro_f1") == "–"
+    assert matching_spread(content, {"kd": {**record, "macro_f1": 0.51}}) == matching_spread({}, {"kd": record}) == {}
+
+
+def test_a_million_sentences_cost_what_the_threads_take_for_them():
+    # 250 sentences a second on 4 cores: 4000 s, 16000 core-seconds, 4.44 core-hours
+    assert cost_per_million({"throughput_per_s": 250}, {"threads": 4}, 0.09) == pytest.approx(0.4)
+
+
+def test_latencies_too_close_to_tell_are_named():
+    assert ties(make_results(ties={"a": ["b", "c"], "b": ["a"], "c": ["a"], "d": []})).endswith("tell apart: a ≈ b, c.")
+    assert "tell all" in ties(make_results(ties={"a": [], "b": []}))
 
 
 def test_only_what_is_between_the_markers_changes():
