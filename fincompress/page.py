@@ -18,7 +18,8 @@ FLIP_TITLES = dict(zip(KINDS, ("right → wrong", "wrong → right", "wrong → 
 
 
 def svg(figure: Figure) -> str:
-    """A figure as an SVG element without a background, whose ink is the page's text colour."""
+    """A figure that was saved before as an SVG element without a background, in the page's text colour."""
+    figure.set_layout_engine("none")  # it is laid out, which takes longer than drawing it
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     element = buffer.getvalue()

@@ -56,6 +56,11 @@ def test_only_the_sections_asked_for_can_be_read():
         ("prepare.source", "hub", "prepare.source: Input should be 'embedded', 'files' or 'financial' (got 'hub')"),
         ("student.attention_heads", 7, "attention_heads (7) must divide hidden_size (384)"),
         ("benchmark.rounds", 501, "runs (500) must be at least rounds (501)"),
+        ("benchmark.padded_length", 256, "params.yaml: benchmark.padded_length: 256 is more than the 128 word pieces"),
+        ("teacher.max_length", 64, "benchmark.padded_length: 128 is more than the 64 word pieces"),
+        ("benchmark.lengths", [16, 512], "benchmark.lengths: 512 is more than the 128 word pieces"),
+        ("evaluate.opposite_labels", ["bad", "positive"], "evaluate.opposite_labels: `bad` is none of the labels"),
+        ("ship.variants", ["kd_int8"], "ship.variants.0: Input should be 'teacher', 'kd'"),
         ("kd.weight_decay", float("nan"), "kd.weight_decay"),
         ("prune30.heads_fraction", 1.0, "prune30.heads_fraction: Input should be less than 1 (got 1.0)"),
         ("prune50.heads_fraction", 0, "prune50.heads_fraction: Input should be greater than 0 (got 0)"),
@@ -80,6 +85,23 @@ def test_a_wrong_value_is_named_in_one_line(write, key, value, message):
         load_params("seed", path=write({key: value}))
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_opposite_labels_are_two_of_the_labels_in_use_or_none(write):
+    own = {"prepare.source": "files", "prepare.files.labels": ["bad", "mixed", "good"]}
+    with pytest.raises(
+        InputError, match="`negative` is none of the labels bad, mixed, good; name two of them, or null"
+    ):
+        load_params("seed", path=write(own))
+    for pair in (["good", "bad"], None):
+        assert load_params("evaluate", path=write({**own, "evaluate.opposite_labels": pair})).evaluate
+    unused = {"prepare.files.labels": ["bad", "good"]}  # the source is another
+    assert load_params("evaluate", path=write(unused)).evaluate.opposite_labels == ["negative", "positive"]
+
+
+def test_a_seed_can_be_given_in_place_of_the_files(write):
+    assert load_params("seed", "kd", seed=7, path=write({})).seed == 7
+    assert load_params("seed", path=write({"seed": 0})).seed == 0
 
 
 def test_all_mistakes_are_named_at_once(write):
