@@ -22,9 +22,9 @@ MADE_BY = {
     "teacher": "a pretrained encoder fine-tuned on the data below",
     "kd": "a student of the teacher's soft labels (Hinton et al. 2015)",
     "ikd": "a student of the teacher's soft labels, hidden states and attention (TinyBERT, Jiao et al. 2020)",
-    "prune30": "the teacher without its least important attention heads, which are removed, not masked",
-    "prune50": "the teacher without its least important attention heads, which are removed, not masked",
-    "qat": "fine-tuned with int8 fake quantisation towards the teacher, and converted",
+    "prune30": "a network without its least important attention heads, which are removed, not masked",
+    "prune50": "a network without its least important attention heads, which are removed, not masked",
+    "qat": "a network fine-tuned with int8 fake quantisation towards the teacher, and converted",
 }
 
 

@@ -15,9 +15,8 @@ from fincompress.latency import percentiles
 from fincompress.params import EvaluateParams
 from fincompress.runtime import probabilities
 from fincompress.significance import bootstrap_intervals, mcnemar_p
-from fincompress.variants import Variant
+from fincompress.variants import REFERENCE, Variant
 
-REFERENCE = "teacher"
 FP32_TEACHERS = ("teacher", "teacher_ort_fp32", "teacher_ov_fp32")  # one a runtime
 
 

@@ -8,8 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from fincompress.errors import InputError
-
-REFERENCE = "teacher"
+from fincompress.variants import REFERENCE
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,9 @@ from pathlib import Path
 
 from fincompress.params import INT8_RUNTIMES, NETWORKS
 
+REFERENCE = "teacher"
+"""The variant that all others are compared with."""
+
 
 @dataclass(frozen=True)
 class Variant:

@@ -16,6 +16,7 @@ import torch
 from ruamel.yaml import YAML
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers reads it: no test may look for a hub
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch: tiny models gain nothing from more, and side by side lose much
 
 from tokenizers import BertWordPieceTokenizer
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
@@ -174,6 +175,7 @@ def fresh_project(tmp_path_factory, checkpoint) -> Project:
         "benchmark.runs": 20,
         "benchmark.warmups": 4,
         "benchmark.rounds": 2,
+        "benchmark.threads": 1,
         "benchmark.padded_length": 48,
         "benchmark.lengths": [16, 48],
         "benchmark.batch_sizes": [1, 4],
