@@ -21,7 +21,7 @@ embedded: $(READY)  ## back to MiniLM on the embedded corpus
 		-S teacher.learning_rate=8e-5 -S student.init=teacher $(SET)
 
 test: $(READY)  ## run the tests
-	python -m pytest
+	python -m pytest -n 2 --dist loadfile
 
 env: $(READY)  ## build the environment only
 

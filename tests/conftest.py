@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from hypothesis import settings
 from ruamel.yaml import YAML
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers reads it: no test may look for a hub
@@ -23,6 +24,9 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedTo
 
 from fincompress.files import read_json, write_json
 from fincompress.sources import read_embedded
+
+settings.register_profile("unhurried", deadline=None)  # two workers of pytest share the machine
+settings.load_profile("unhurried")
 
 ROOT = Path(__file__).resolve().parent.parent
 LABELS = ["negative", "neutral", "positive"]
@@ -87,7 +91,7 @@ class Project:
     def run(self, *command: str, check: bool = True, stdin: str | None = None) -> subprocess.CompletedProcess:
         """Run a command in the project with this interpreter's environment first on the path; `stdin` is its input."""
         result = subprocess.run(
-            command, cwd=self.root, env=self.environment(), input=stdin, capture_output=True, text=True, timeout=600
+            command, cwd=self.root, env=self.environment(), input=stdin, capture_output=True, text=True, timeout=1800
         )
         if check and result.returncode:
             raise AssertionError(f"{' '.join(command)} exited {result.returncode}:\n{result.stdout}\n{result.stderr}")

@@ -306,7 +306,7 @@ scores = st.floats(0, 1, allow_subnormal=False)  # training turns them off for t
     gone=arrays(np.bool_, (4, 5)),
     count=st.integers(0, 16),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_the_worst_heads_go_but_never_the_last_of_a_layer(importance, gone, count):
     gone[:, 0] = False
     importance = np.where(gone, np.nan, importance)
@@ -327,7 +327,7 @@ def test_the_worst_heads_go_but_never_the_last_of_a_layer(importance, gone, coun
 
 
 @given(fraction=st.floats(0.01, 0.99), per_round=st.floats(0.02, 1), layers=st.integers(1, 6), heads=st.integers(1, 12))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_schedule_removes_exactly_the_fraction_or_names_the_key(fraction, per_round, layers, heads):
     structure = Structure([list(range(heads))] * layers, [8] * layers)
     total = round(fraction * layers * heads)
