@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from conftest import ROOT
+from huggingface_hub import ModelCard
 from ruamel.yaml import YAML
 
 from fincompress.files import read_json
@@ -145,10 +146,10 @@ def test_cards_say_what_the_metrics_say_and_load_the_model_as_they_say(finished_
     assert sorted(path.name for path in shipped.iterdir()) == sorted(variants)
     for name in variants:
         text = (shipped / name / "README.md").read_text(encoding="utf-8")
-        _, front, body = text.split("---\n", 2)
-        matter = YAML(typ="safe").load(front)
-        assert matter["pipeline_tag"] == "text-classification" and matter["license"] == "unknown"
-        scores = {entry["type"]: entry["value"] for entry in matter["model-index"][0]["results"][0]["metrics"]}
+        card = ModelCard(text)  # as the hub reads it
+        body = card.text
+        assert card.data.pipeline_tag == "text-classification" and card.data.license == "unknown"
+        scores = {result.metric_type: result.metric_value for result in card.data.eval_results}
         assert scores == {"f1": records[name]["macro_f1"], "accuracy": records[name]["accuracy"]}
         table = next(table for table in markdown_tables(body) if table[0][0] == "")
         shown = {row[0]: row[1] for row in table}
