@@ -99,7 +99,7 @@ def measure(variants: list[Variant], texts: dict[str, list[str]], params: Benchm
 
     Latency is that of one sentence at a time, as it comes (`real`) and padded to `params.padded_length` (`padded`),
     `params.runs` times each after `params.warmups` untimed runs; every variant sees the same sentences. Beside it,
-    latency at each of `params.lengths`, and sentences a second in batches of each size. Cold starts come first, one
+    latency at each of `params.lengths`, and the same sentences in batches of each size. Cold starts come first, one
     process at a time, with the files in the system's cache from the second on.
     """
     cold = _cold_starts(variants, texts["test"], params, random.Random(seed))
@@ -145,37 +145,37 @@ def _rounds(workers: list[Worker], texts: list[str], params: BenchmarkParams, se
     runs = [rng.choice(texts) for _ in range(params.runs)]
     warmups = [rng.choice(texts) for _ in range(params.warmups)]
     sizes = sorted({*params.batch_sizes, params.batch_size})
-    batches = {size: [rng.choice(texts) for _ in range(size)] for size in sizes}
+    bulk = [rng.choice(texts) for _ in range(sizes[-1])]  # the same for every size: lengths differ too much
     for worker in tqdm(workers, desc="warm up", disable=None):
         for pad_to in (None, params.padded_length):
             worker.ask("single", warmups, pad_to)
         for length in params.lengths:
             worker.ask("single", warmups[:WARM_AGAIN], length)
-        for batch in batches.values():
-            worker.ask("batch", batch)
+        for size in sizes:
+            worker.ask("batches", bulk, size)
     tables: list[list[pd.DataFrame]] = [[], [], []]
     for number in tqdm(range(params.rounds), desc="rounds", disable=None):
         part = runs[number * params.runs // params.rounds : (number + 1) * params.runs // params.rounds]
         for worker in rng.sample(workers, len(workers)):
-            turn, disturbed = _undisturbed_turn(worker, part, batches, params)
+            turn, disturbed = _undisturbed_turn(worker, part, bulk, sizes, params)
             for table, rows in zip(tables, turn, strict=True):
                 table.append(rows.assign(variant=worker.variant.name, round=number, disturbed=disturbed))
     return [pd.concat(table, ignore_index=True) for table in tables]
 
 
-def _undisturbed_turn(worker: Worker, texts: list[str], batches: dict[int, list[str]], params: BenchmarkParams):
+def _undisturbed_turn(worker: Worker, texts: list[str], bulk: list[str], sizes: list[int], params: BenchmarkParams):
     """A worker's turn, repeated up to `max_repeats` times while other load disturbs it."""
     for _ in range(params.max_repeats + 1):
         time.sleep(SETTLE_SECONDS)
         load = OtherLoad(worker.process.pid)
-        turn = _turn(worker, texts, batches, params)
+        turn = _turn(worker, texts, bulk, sizes, params)
         disturbed = load.share() > params.load_threshold
         if not disturbed:
             break
     return turn, disturbed
 
 
-def _turn(worker: Worker, texts: list[str], batches: dict[int, list[str]], params: BenchmarkParams):
+def _turn(worker: Worker, texts: list[str], bulk: list[str], sizes: list[int], params: BenchmarkParams):
     """Rows of `Measurements.samples`, `lengths` and `throughput`."""
 
     def single(texts: list[str], pad_to: int | None) -> tuple[list[float], list[float]]:
@@ -189,7 +189,7 @@ def _turn(worker: Worker, texts: list[str], batches: dict[int, list[str]], param
     lengths = [
         pd.DataFrame({"length": length, "ms": single(texts[:RUNS_A_LENGTH], length)[1]}) for length in params.lengths
     ]
-    throughput = [{"batch_size": size, "per_s": worker.ask("batch", batches[size])} for size in batches]
+    throughput = [{"batch_size": size, "per_s": worker.ask("batches", bulk, size)} for size in sizes]
     return pd.concat(samples), pd.concat(lengths), pd.DataFrame(throughput)
 
 

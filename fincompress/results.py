@@ -11,6 +11,20 @@ from fincompress.latency import not_told_apart
 from fincompress.params import ReportParams, load_params
 
 METRICS, TABLES = Path("metrics"), Path("plots/tables")
+SHOWN = {
+    "val_macro_f1",
+    "macro_f1_change",
+    "mcnemar_p",
+    "flips",
+    "reversals",
+    "ece",
+    "brier",
+    "latency_ms",
+    "latency_padded_ms",
+    "throughput_per_s",
+    "cold_start_s",
+}
+"""Keys of a record that tables and pages need; one from an older release may lack them."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +47,16 @@ def load_results(metrics: Path = METRICS, tables: Path = TABLES, params: ReportP
         InputError: a file is missing or is not what it should be.
     """
     records, about = load_metrics(metrics), metrics / "about"
+    for name, record in records.items():
+        if missing := SHOWN - record.keys():
+            keys = ", ".join(sorted(missing))
+            raise InputError(f"{metrics}/{name}.json: no {keys}; `dvc repro benchmark` writes it anew")
     return Results(
         records,
         _json(about / "environment.json"),
         _json(about / "models.json"),
-        pd.read_csv(tables / "breakdown.csv", keep_default_na=False),
-        not_told_apart(pd.read_csv(tables / "latency_rounds.csv"), "real"),
+        _table(tables / "breakdown.csv"),
+        not_told_apart(_table(tables / "latency_rounds.csv"), "real"),
         matching_spread(_json(about / "seeds.json"), records),
         params or load_params("report").report,
     )
@@ -57,6 +75,14 @@ def load_metrics(folder: Path = METRICS) -> dict[str, dict]:
         if not isinstance(record.get("macro_f1"), int | float):
             raise InputError(f"{folder}/{name}.json: no number under `macro_f1`; `dvc repro benchmark` writes it")
     return dict(sorted(records.items(), key=lambda item: (item[0] != "teacher", -item[1]["macro_f1"], item[0])))
+
+
+def _table(path: Path) -> pd.DataFrame:
+    """A CSV file on disk."""
+    try:
+        return pd.read_csv(path, keep_default_na=False)
+    except (FileNotFoundError, pd.errors.EmptyDataError):
+        raise InputError(f"{path}: missing or empty; `dvc repro benchmark` writes it") from None
 
 
 def _json(path: Path) -> dict:

@@ -26,11 +26,12 @@ def time_single(classifier: Classifier, texts: list[str], pad_to: int | None) ->
     return encode_ms, forward_ms
 
 
-def time_batch(classifier: Classifier, texts: list[str]) -> float:
-    """Sentences classified a second as one batch padded to its longest text; tokenisation not counted."""
-    batch = classifier.encode(texts)
+def time_batches(classifier: Classifier, texts: list[str], size: int) -> float:
+    """Sentences classified a second in batches of `size`, each padded to its longest text; tokenisation not counted."""
+    batches = [classifier.encode(texts[start : start + size]) for start in range(0, len(texts), size)]
     start = time.perf_counter()
-    classifier.logits(batch)
+    for batch in batches:
+        classifier.logits(batch)
     return len(texts) / (time.perf_counter() - start)
 
 
@@ -55,8 +56,8 @@ def _answer(classifier: Classifier, name: str, arguments: tuple):
         return classifier.labels
     if name == "single":
         return time_single(classifier, *arguments)
-    if name == "batch":
-        return time_batch(classifier, *arguments)
+    if name == "batches":
+        return time_batches(classifier, *arguments)
     if name == "peak_rss_mb":
         return peak_rss_mb()
     raise ValueError(f"unknown request {name!r}")

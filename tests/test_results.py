@@ -1,5 +1,6 @@
 """The results table and the Pareto front, from records alone."""
 
+import shutil
 from dataclasses import replace
 
 import pandas as pd
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fincompress.errors import InputError
+from fincompress.files import read_json, write_json
 from fincompress.params import load_params
 from fincompress.results import (
     Results,
@@ -131,3 +133,21 @@ def test_a_document_without_markers_is_an_error():
 def test_missing_metrics_say_what_writes_them(tmp_path):
     with pytest.raises(InputError, match="dvc repro benchmark"):
         load_metrics(tmp_path)
+
+
+def test_what_is_missing_of_a_run_is_named_with_what_writes_it(tmp_path):
+    params = load_params("report", path=ROOT / "params.yaml").report
+    metrics, tables = tmp_path / "metrics", tmp_path / "tables"
+    shutil.copytree(ROOT / "metrics", metrics)
+    with pytest.raises(InputError, match=r"breakdown\.csv: missing or empty; `dvc repro benchmark` writes it"):
+        load_results(metrics, tables, params)
+    shutil.copytree(ROOT / "plots/tables", tables)
+    assert load_results(metrics, tables, params).records
+    record = read_json(metrics / "kd.json")
+    write_json(metrics / "kd.json", {key: value for key, value in record.items() if key not in ("ece", "flips")})
+    with pytest.raises(InputError, match=r"kd\.json: no ece, flips; `dvc repro benchmark` writes it anew"):
+        load_results(metrics, tables, params)
+    write_json(metrics / "kd.json", record)
+    (metrics / "about/models.json").unlink()
+    with pytest.raises(InputError, match=r"models\.json: not found"):
+        load_results(metrics, tables, params)
