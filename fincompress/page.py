@@ -24,6 +24,7 @@ def svg(figure: Figure) -> str:
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     element = buffer.getvalue()
     element = element[element.index("<svg") :].replace(INK, "currentColor")
+    element = re.sub(r"(\d\.\d\d)\d+", r"\1", element)  # a hundredth of a point is enough
     # as wide as the page, but not wider than drawn
     return re.sub(r'width="([^"]*)" height="[^"]*"', r'role="img" style="max-width: \1"', element, count=1)
 

@@ -18,8 +18,8 @@ def main(
     out: Path = Path("models/shipped"),
 ) -> None:
     """Write OUT/<variant> for every variant that params.yaml names: a copy of its files, and README.md."""
-    params = load_params("prepare.source", "report", "ship")
-    results = load_results(metrics, tables, params.report)
+    params = load_params("prepare.source", "report.margin", "report.price_per_core_hour", "ship")
+    results = load_results(metrics, tables, params)
     data = read_json(metrics / "about" / "data.json")
     with atomic_folder(out) as folder:
         for variant in saved_variants(models):
