@@ -4,7 +4,7 @@ VENV ?= .venv
 READY := $(VENV)/.ready
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-.PHONY: env repro test finbert embedded results plots lint clean
+.PHONY: env repro test finbert embedded distilbert-agnews results plots lint clean
 
 repro: $(READY)  ## run the outdated stages
 	dvc repro
@@ -19,6 +19,12 @@ finbert: $(READY)  ## FinBERT on Financial PhraseBank and FiQA-2018, downloaded
 embedded: $(READY)  ## back to MiniLM on the embedded corpus
 	dvc exp run -S prepare.source=embedded -S teacher.checkpoint=minilm \
 		-S teacher.learning_rate=8e-5 -S student.init=teacher $(SET)
+
+# The second recipe with what its name says; UNTIL=:baseline stops there, and SET adds as above (P is its params.yaml).
+P := recipes/distilbert-agnews/params.yaml
+distilbert-agnews: $(READY)  ## DistilBERT on AG News, downloaded
+	dvc exp run recipes/distilbert-agnews/dvc.yaml$(UNTIL) -S $(P):prepare.path=null \
+		-S $(P):baseline.checkpoint=distilbert/distilbert-base-uncased -S $(P):baseline.learning_rate=5e-5 $(SET)
 
 test: $(READY)  ## run the tests
 	python -m pytest -n 2 --dist loadfile
@@ -40,7 +46,7 @@ clean:
 
 # On Linux the plain torch wheel brings gigabytes of CUDA. Without an NVIDIA GPU ask for the CPU build by its full
 # version first, and take the plain one only where the package index has no other.
-$(READY): requirements.txt pyproject.toml
+$(READY): requirements.txt requirements-demo.txt requirements-ray.txt requirements-dev.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "FinCompress needs Python 3.11 or newer; set PYTHON=")'
 	$(PYTHON) -m venv $(VENV)
 	torch=$$(sed -n 's/^torch==//p' requirements.txt); \
@@ -49,7 +55,7 @@ $(READY): requirements.txt pyproject.toml
 	else \
 		pip install --quiet "torch==$$torch"; \
 	fi
-	pip install --quiet -r requirements.txt
+	pip install --quiet -r requirements.txt -r requirements-demo.txt -r requirements-ray.txt -r requirements-dev.txt
 	pip install --quiet --no-deps --editable .
 	python -m fincompress.plots_page
 	touch $@

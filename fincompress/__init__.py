@@ -1,1 +1,12 @@
 """FinCompress: make a fine-tuned transformer text classifier small and fast enough for a CPU."""
+
+from importlib import import_module
+
+__all__ = ["Prediction", "TextClassifier", "load_classifier"]
+
+
+def __getattr__(name: str):
+    """Serving's names, imported when they are asked for: a stage that trains needs none of it."""
+    if name in __all__:
+        return getattr(import_module("fincompress.serving"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -26,20 +26,20 @@ def flip_table(
     confidence: np.ndarray,
     opposites: list[str] | None,
 ) -> pd.DataFrame:
-    """A row a flip: `id`, `kind`, `reversal`, `label`, `teacher`, `predicted`, `confidence` (of the prediction).
+    """A row a flip: `id`, `kind`, `reversal`, `label`, `reference`, `predicted`, `confidence` (of the prediction).
 
     Args:
         rows: the texts' `id` and `label`.
-        predictions, reference: [rows] of the variant's and the teacher's label names.
+        predictions, reference: [rows] of the variant's and the reference's label names.
         confidence: [rows], the variant's probability of what it predicts.
         opposites: two labels, or None: nothing counts as a reversal.
     """
     kinds = flip_kinds(rows["label"].to_numpy(), predictions, reference)
     table = rows[["id", "label"]].assign(
         kind=kinds,
-        teacher=reference,
+        reference=reference,
         predicted=predictions,
         confidence=confidence.round(4),
         reversal=reversals(predictions, reference, opposites) if opposites else False,
     )
-    return table.loc[kinds != "", ["id", "kind", "reversal", "label", "teacher", "predicted", "confidence"]]
+    return table.loc[kinds != "", ["id", "kind", "reversal", "label", "reference", "predicted", "confidence"]]

@@ -3,15 +3,13 @@
 The front matter is the Hugging Face hub's (https://huggingface.co/docs/hub/model-cards).
 """
 
-from importlib import resources
-
-import jinja2
 from huggingface_hub import EvalResult, ModelCardData
 
 from fincompress import tables
 from fincompress.files import read_json
 from fincompress.provenance import DATA_SETS, base_model, licence
 from fincompress.results import Results
+from fincompress.templating import template
 from fincompress.variants import Variant
 
 HARDEST = 3  # groups of test rows that a card names
@@ -36,23 +34,16 @@ def card(variant: Variant, results: Results, data: dict, source: str, chosen_lic
         source: `prepare.source`, where the labelled texts are from.
         chosen_licence: the user's; None says what is known.
     """
-    record, teacher = results.records[variant.name], results.records["teacher"]
+    record = results.records[variant.name]
     identifier, why = (chosen_licence, "") if chosen_licence else licence(results.models, source)
     config = read_json(variant.folder / "config.json")
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(resources.files("fincompress") / "templates"),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    names = list(dict.fromkeys((variant.name, "teacher")))
+    names = list(dict.fromkeys((variant.name, results.reference)))
     columns = {
         title: [cell(results, name) for name in names]
         for title, cell in {**tables.COSTS, **tables.BEHAVIOUR}.items()
         if title != "Pareto"
     }
-    return environment.get_template("card.md").render(
+    return template("card.md").render(
         front_matter=_front_matter(variant, record, results, source, identifier),
         variant=variant,
         made_by=MADE_BY[variant.network],
@@ -63,7 +54,6 @@ def card(variant: Variant, results: Results, data: dict, source: str, chosen_lic
         names=names,
         columns=columns,
         record=record,
-        teacher=teacher,
         hardest=_hardest(results, variant.name),
         results=results,
         data=data,

@@ -13,6 +13,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from fincompress.architectures import architecture_of
 from fincompress.errors import InputError
 from fincompress.files import atomic_folder, write_json
 from fincompress.surgery import classifier_class
@@ -24,15 +25,20 @@ def load_config(checkpoint: str) -> PreTrainedConfig:
     """The configuration of a checkpoint in a folder.
 
     Raises:
-        InputError: there is no such checkpoint, or it cannot be read.
+        InputError: there is no such checkpoint, it cannot be read, or it is of an architecture without an adapter.
     """
     try:
-        return AutoConfig.from_pretrained(checkpoint, local_files_only=True)
+        config = AutoConfig.from_pretrained(checkpoint, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         raise InputError(
             f"checkpoint `{checkpoint}` cannot be loaded: {_reason(error)} (expected a folder with config.json and "
             "model.safetensors)"
         ) from None
+    try:
+        architecture_of(config.model_type)
+    except InputError as error:
+        raise InputError(f"checkpoint `{checkpoint}`: {error}") from None
+    return config
 
 
 def _reason(error: Exception) -> str:
@@ -63,10 +69,13 @@ def _is_older_format(checkpoint: str) -> bool:
 
 
 def load_tokenizer(checkpoint: str, max_length: int | None = None) -> PreTrainedTokenizerBase:
-    """The checkpoint's tokenizer; `max_length` (word pieces) becomes its cutting length and is saved with it."""
+    """The checkpoint's tokenizer, giving what its model takes; `max_length` (word pieces) is saved with it."""
     overrides = {} if max_length is None else {"model_max_length": max_length}
+    names = list(architecture_of(load_config(checkpoint).model_type).inputs)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(checkpoint, local_files_only=True, **overrides)
+        tokenizer = AutoTokenizer.from_pretrained(
+            checkpoint, local_files_only=True, model_input_names=names, **overrides
+        )
     except (OSError, ValueError) as error:
         reason = _reason(error)
     else:
@@ -79,20 +88,23 @@ def load_tokenizer(checkpoint: str, max_length: int | None = None) -> PreTrained
     )
 
 
-def load_for_labels(checkpoint: str, labels: list[str], max_length: int):
+def load_for_labels(checkpoint: str, labels: list[str], max_length: int, section: str = "teacher"):
     """Load a checkpoint to be fine-tuned on `labels`, with its head's rows in our order.
 
     A checkpoint that was trained as a classifier names its outputs, in any order (`ProsusAI/finbert` has
     positive, negative, neutral). Rows whose names agree with ours, whatever the case, are kept and moved to our
     ids; labels without such a row start afresh. An encoder without a head gets a fresh one.
 
+    Args:
+        section: of params.yaml, which errors name.
+
     Returns:
         (model, tokenizer)
     """
     config = load_config(checkpoint)
-    longest = getattr(config, "max_position_embeddings", None)
-    if longest is not None and max_length > longest:
-        raise InputError(f"params.yaml: teacher.max_length: {max_length} is over the {longest} of `{checkpoint}`")
+    longest = config.max_position_embeddings - architecture_of(config.model_type).reserved_positions
+    if max_length > longest:
+        raise InputError(f"params.yaml: {section}.max_length: {max_length} is over the {longest} of `{checkpoint}`")
     tokenizer = load_tokenizer(checkpoint, max_length)
     if _is_classifier(config):
         model = load_model(checkpoint)
@@ -139,7 +151,7 @@ def match_head(model: PreTrainedModel, labels: list[str]) -> list[str]:
 
 def output_layer(model: PreTrainedModel) -> torch.nn.Linear:
     """The last linear layer, whose rows are the labels."""
-    return [module for module in model.modules() if isinstance(module, torch.nn.Linear)][-1]
+    return model.get_submodule(architecture_of(model.config.model_type).classifier[-1])
 
 
 def _name_outputs(model: PreTrainedModel, labels: list[str]) -> None:

@@ -1,40 +1,199 @@
 """The command `fincompress`: what people do beside running the pipeline, which is `dvc`'s part."""
 
 import json
+import os
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from fincompress.errors import InputError
 
 SHIPPED = Path("models/ptq/ikd_ort_int8")
+DEMO_COLUMNS = ("macro F1", "change [95 %]", "size (MB)", "real ms", "speed-up", "sentences/s", "peak RSS (MB)")
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 remote_app = typer.Typer(no_args_is_help=True, help="Where checkpoints are kept: `dvc push` and `dvc pull` go there.")
 app.add_typer(remote_app, name="remote")
 
 
+Runtime = Literal["torch", "torch_int8", "onnxruntime", "openvino", "bag_of_words"]
+
+
 @app.command()
 def predict(
     texts: Annotated[list[str] | None, typer.Argument(help="Texts; without any, the lines of standard input.")] = None,
     model: Annotated[Path, typer.Option(help="A model folder, of any format.")] = SHIPPED,
+    runtime: Annotated[Runtime | None, typer.Option(help="Without it, the one that the folder is for.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Without it, one a core.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Texts that are classified together.")] = 32,
+    source: Annotated[
+        Path | None, typer.Option("--input", help="A .csv, .tsv, .jsonl or .parquet file, or a folder of the last.")
+    ] = None,
+    target: Annotated[Path | None, typer.Option("--output", help="What to write its rows to, scored.")] = None,
+    text_column: Annotated[str, typer.Option(help="The column of --input that holds the texts.")] = "text",
+    engine: Annotated[Literal["local", "ray"], typer.Option(help="What scores a folder.")] = "local",
+    workers: Annotated[int, typer.Option(min=1, help="Processes of --engine ray, of --threads each.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON object a line, with all probabilities.")] = False,
 ) -> None:
-    """Print the label of each text and its probability."""
-    from fincompress.predict import predict as classify
+    """Print the label of each text and its probability, or score the rows of a file or a folder into another."""
+    from fincompress.serving import load_classifier
 
-    texts = texts or [line.strip() for line in sys.stdin if line.strip()]
-    if not texts:
-        raise InputError("no text: give some as arguments, or a line each on standard input")
-    for prediction in classify(model, texts):
+    if (source is None) != (target is None):
+        raise InputError("--input and --output go together: the file to read and the one to write")
+    if source is not None and texts:
+        raise InputError("give texts or --input, not both")
+    if source is not None:
+        files = {"source": source, "target": target, "engine": engine, "workers": workers}
+        _score(model, runtime, threads, text_column, batch_size, **files)
+        return
+    texts = _given(texts)
+    for prediction in load_classifier(model, runtime, threads)(texts, batch_size):
         if as_json:
             print(json.dumps(vars(prediction), ensure_ascii=False))
         else:
-            print(f"{prediction.label}\t{prediction.probabilities[prediction.label]:.3f}\t{prediction.text}")
+            print(f"{prediction.label}\t{prediction.confidence:.3f}\t{prediction.text}")
+
+
+def _given(texts: list[str] | None) -> list[str]:
+    """The arguments, or else the lines of standard input."""
+    texts = texts or [line.strip() for line in sys.stdin if line.strip()]
+    if not texts:
+        raise InputError("no text: give some as arguments, or a line each on standard input")
+    return texts
+
+
+def _score(model, runtime, threads, text_column, batch_size, *, source, target, engine, workers) -> None:
+    """Score a file, or a folder of them, and say how long it took."""
+    from fincompress.bulk import score_file
+    from fincompress.cluster import Scoring, score_folder
+    from fincompress.serving import load_classifier
+
+    if engine != "local" and not source.is_dir():
+        raise InputError(f"{source}: --engine {engine} scores a folder of .parquet files")
+    start = time.perf_counter()
+    try:
+        if source.is_dir():
+            threads = threads or max(1, (os.cpu_count() or 1) // workers)
+            scoring = Scoring(str(model.resolve()), runtime, threads, text_column, batch_size)
+            count = score_folder(scoring, source, target, engine, workers)
+        else:
+            count = score_file(load_classifier(model, runtime, threads), source, target, text_column, batch_size)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        raise typer.Exit(130) from None
+    seconds = time.perf_counter() - start
+    print(f"{target}: {count} rows in {seconds:.1f} s, {count / seconds:.0f} a second", file=sys.stderr)
+
+
+@app.command()
+def compare(
+    texts: Annotated[list[str] | None, typer.Argument(help="Texts; without any, the lines of standard input.")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="A variant's name or a model folder; may be given several times.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Without it, one a core.")] = None,
+) -> None:
+    """Ask several models the same: the label of each text, its probability, and the latency, side by side."""
+    from fincompress.comparison import compare as ask
+    from fincompress.variants import saved_folder
+
+    texts = _given(texts)
+    names = model or ["teacher", "kd", "ikd_ort_int8"]
+    folders = {name: Path(name) if Path(name).is_dir() else saved_folder(name) for name in names}
+    if unknown := [name for name, folder in folders.items() if folder is None]:
+        raise InputError(f"{', '.join(unknown)}: neither a model folder nor a variant that the pipeline keeps")
+    answers = ask(folders, texts, threads)
+    table = Table("text", *(f"{answer.model}\n{answer.latency_ms:.1f} ms" for answer in answers), show_lines=True)
+    for row, text in enumerate(texts):
+        said = [answer.predictions[row] for answer in answers]
+        styles = ["" if own.label == said[0].label else "bold" for own in said]
+        cells = (Text(f"{own.label} {own.confidence:.2f}", style) for own, style in zip(said, styles, strict=True))
+        table.add_row(Text(text), *cells)
+    Console().print(table)
+    same = sum(len({answer.predictions[row].label for answer in answers}) == 1 for row in range(len(texts)))
+    print(f"{same} of {len(texts)} texts get the same label from all; others than {answers[0].model}'s are in bold")
+
+
+@app.command()
+def export(
+    model: Annotated[Path, typer.Argument(help="A model folder.")],
+    out: Annotated[Path, typer.Argument(help="The new folder.")],
+    kind: Annotated[Literal["onnx", "openvino", "torch"], typer.Option("--format", help="Of the new folder.")] = "onnx",
+) -> None:
+    """Write a model as a folder that works alone, with tokenizer and card, and check it against its source."""
+    from fincompress.handover import export as hand_over
+
+    done = hand_over(model, kind, out)
+    print(f"{done.folder}: {kind}; logits of {done.texts} sentences differ by at most {done.difference:.2g}")
+
+
+@app.command()
+def demo(
+    model: Annotated[str | None, typer.Option(help="The variant or model folder that is shown first.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 7860,
+) -> None:
+    """Open the side-by-side demo in the browser: the teacher against any variant."""
+    from fincompress.demo import Duel, build
+    from fincompress.results import load_results
+    from fincompress.tables import COSTS
+    from fincompress.variants import current_pipeline, saved_variants
+
+    pipeline = current_pipeline()
+    folders = {
+        variant.name: variant.folder
+        for variant in saved_variants(Path("models"), pipeline)
+        if (variant.folder / "config.json").is_file()
+    }
+    reference = pipeline.networks[0]
+    if model is not None and Path(model).is_dir():
+        folders[model] = Path(model)
+    chosen = model or next((name for name in (SHIPPED.name, *folders) if name in folders and name != reference), None)
+    for name in (reference, chosen):
+        if name not in folders:
+            raise InputError(
+                f"{name or 'models'}: no model there; `dvc repro` makes it, or `dvc pull dvc.yaml` fetches it"
+            )
+    try:
+        results, figures = load_results(), sorted(Path("plots/figures").glob("f1_*.png"))
+        columns = {title: COSTS[title] for title in DEMO_COLUMNS}
+        rows = [[name, *(cell(results, name) for cell in columns.values())] for name in results.records]
+        table = [["variant", *columns], *rows]
+    except InputError as error:
+        print(f"no benchmark tab: {error}", file=sys.stderr)
+        table, figures = [], []
+    page = build(Duel(folders, reference), chosen, table, figures)
+    page.launch(server_name=host, server_port=port, allowed_paths=["plots/figures"])
+
+
+@app.command()
+def space(
+    out: Annotated[Path, typer.Argument(help="The new folder.")] = Path("hf_space"),
+    model: Annotated[Path, typer.Option(help="The folder of a converted model.")] = SHIPPED,
+) -> None:
+    """Write a folder that runs the demo alone with one small model, ready to be pushed as a Hugging Face Space."""
+    from fincompress.space import write_space
+
+    print(f"{write_space(model, out)}: `pip install -r requirements.txt && python app.py` in it starts the demo")
+
+
+@app.command()
+def doctor() -> None:
+    """Say what this machine and this folder have and lack (exit code 1 where something is to be mended)."""
+    from fincompress.doctor import examine
+
+    findings = examine()
+    table = Table("", "found", "to be mended")
+    for finding in findings:
+        table.add_row(finding.what, finding.found, finding.mend or "", style="yellow" if finding.mend else None)
+    Console().print(table)
+    raise typer.Exit(1 if any(finding.mend for finding in findings) else 0)
 
 
 @app.command()

@@ -8,10 +8,12 @@ from datasets import Dataset
 from torch.nn import functional
 from transformers import (
     AutoModelForSequenceClassification,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
+from fincompress.architectures import architecture_of
 from fincompress.checkpoints import load_model, load_tokenizer
 from fincompress.dataset import NO_LABEL
 from fincompress.errors import InputError
@@ -22,11 +24,6 @@ from fincompress.surgery import is_pruned
 from fincompress.training import Objective
 
 _LAYER = re.compile(r"(?<=\.layer\.)\d+(?=\.)")
-_SHAPE = {
-    "hidden_size": "hidden_size",
-    "attention_heads": "num_attention_heads",
-    "intermediate_size": "intermediate_size",
-}
 
 
 def hinton_loss(
@@ -101,7 +98,7 @@ def build_student(
     if is_pruned(config):
         del config.pruned_structure  # the student has all the heads that `params` gives it
     config.num_hidden_layers = params.layers
-    for key, attribute in _SHAPE.items():
+    for key, attribute in _shape(config).items():
         setattr(config, attribute, getattr(params, key))
     student = AutoModelForSequenceClassification.from_config(config).eval()
     origin = {"checkpoint": params.init, "revision": None, "commit": None}
@@ -120,7 +117,16 @@ def build_student(
     return student, tokenizer, origin
 
 
-def _check_fit(source, params: StudentParams, model_type: str) -> None:
+def _shape(config: PreTrainedConfig) -> dict[str, str]:
+    """Key of `StudentParams` -> the attribute of a model's configuration."""
+    return {
+        "hidden_size": "hidden_size",
+        "attention_heads": "num_attention_heads",
+        "intermediate_size": architecture_of(config.model_type).intermediate_size,
+    }
+
+
+def _check_fit(source: PreTrainedConfig, params: StudentParams, model_type: str) -> None:
     if is_pruned(source):
         raise InputError(
             f"params.yaml: student.init: `{params.init}` is pruned, so its layers fit no other model; "
@@ -130,7 +136,7 @@ def _check_fit(source, params: StudentParams, model_type: str) -> None:
         raise InputError(
             f"params.yaml: student.init: `{params.init}` is a {source.model_type}, the teacher a {model_type}"
         )
-    for key, attribute in _SHAPE.items():
+    for key, attribute in _shape(source).items():
         theirs, ours = getattr(source, attribute), getattr(params, key)
         if theirs != ours:
             raise InputError(

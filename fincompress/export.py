@@ -7,6 +7,7 @@ import onnx
 import torch
 from transformers import PreTrainedModel
 
+from fincompress.architectures import architecture_of
 from fincompress.checkpoints import load_model
 from fincompress.files import atomic_folder
 from fincompress.offline import openvino, quiet
@@ -55,7 +56,15 @@ def as_openvino(model: PreTrainedModel) -> openvino.Model:
 
 
 def save_openvino(graph: openvino.Model, checkpoint: Path, folder: Path) -> None:
-    """Write `graph` to `folder`, every constant in its own precision, with the configuration and the tokenizer."""
+    """Write `graph` to `folder`, every constant in its own precision, with the configuration and the tokenizer.
+
+    Operations are named by their place: the names they come with count on from whatever the process converted before,
+    and the same model would be another file each time.
+    """
+    graph.set_friendly_name("classifier")
+    for place, operation in enumerate(graph.get_ordered_ops()):
+        if operation.get_type_name() != "Parameter":
+            operation.set_friendly_name(f"{operation.get_type_name()}_{place}")
     openvino.save_model(graph, folder / "openvino_model.xml", compress_to_fp16=False)
     carry(checkpoint, folder)
 
@@ -76,10 +85,9 @@ def _drop_metadata(path: Path) -> None:
 
 def _example(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     """Inputs to trace the model with; the runtime feeds the same names."""
-    names = ["input_ids", "attention_mask"]
-    if getattr(model.config, "type_vocab_size", 0):
-        names.append("token_type_ids")
-    return {name: torch.ones(2, 16, dtype=torch.int64) for name in names}
+    example = {name: torch.ones(2, 16, dtype=torch.int64) for name in architecture_of(model.config.model_type).inputs}
+    example["input_ids"] += model.config.pad_token_id or 0  # any word piece but padding, which has no position
+    return example
 
 
 class _Logits(torch.nn.Module):

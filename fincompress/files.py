@@ -1,5 +1,6 @@
-"""Atomic writes: a file or folder appears whole or not at all."""
+"""Atomic writes: a file or folder appears whole or not at all, and of several processes the main one writes it."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -7,6 +8,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from fincompress.distributed import is_main
 
 
 @contextmanager
@@ -19,7 +22,8 @@ def atomic_file(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o644)  # mkstemp's 0600 would differ from what Git and DVC check out
-        os.replace(temporary, path)
+        if is_main():
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -32,11 +36,18 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o755)
-        if path.exists():
-            shutil.rmtree(path)
-        os.replace(temporary, path)
+        if is_main():
+            if path.exists():
+                shutil.rmtree(path)
+            os.replace(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder with all its content."""
+    if is_main():
+        shutil.rmtree(path)
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -48,6 +59,11 @@ def write_json(path: Path, content: dict) -> None:
 def read_json(path: Path) -> dict:
     """Read a UTF-8 JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def checksums(files: list[Path]) -> dict[str, str]:
+    """Name -> SHA-256 of each file."""
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(files)}
 
 
 def folder_bytes(path: Path) -> int:

@@ -5,7 +5,6 @@ al. 2018, "WWW'18 Open Challenge: Financial Opinion Mining and Question Answerin
 licences before shipping a model that learnt from them.
 """
 
-import hashlib
 import json
 import math
 import zipfile
@@ -16,6 +15,7 @@ import pandas as pd
 
 from fincompress import hub
 from fincompress.errors import InputError
+from fincompress.files import checksums
 from fincompress.params import FINANCIAL_LABELS, FiqaParams, PhrasebankParams
 from fincompress.splitting import normalise
 
@@ -71,7 +71,7 @@ def read_phrasebank(params: PhrasebankParams) -> tuple[pd.DataFrame, dict]:
     if not rows:
         raise InputError(f"{where}: no sentences")
     frame = pd.DataFrame(rows, columns=["id", "text", "label", "source", "phenomenon"])
-    return frame, {**origin, "files": _checksums([path]), "agreement": params.agreement}
+    return frame, {**origin, "files": checksums([path]), "agreement": params.agreement}
 
 
 def _archived(path: Path, member: str) -> tuple[str, bytes]:
@@ -128,28 +128,16 @@ def read_fiqa(params: FiqaParams) -> tuple[pd.DataFrame, dict]:
     label[means["score"] < params.negative_below] = "negative"
     ids = [f"{FIQA}-{number}" for number in range(1, len(means) + 1)]
     frame = pd.DataFrame({"id": ids, "text": means["text"].array, "label": label.array, "source": FIQA})
-    return frame.assign(phenomenon=""), {**origin, "files": _checksums(files)}
+    return frame.assign(phenomenon=""), {**origin, "files": checksums(files)}
 
 
 def _hub_scores(snapshot: hub.Snapshot) -> list[tuple[str, float]]:
     """(sentence, score) of every row of every split."""
-    import datasets  # here, since it takes a second and only this source needs it
-
-    datasets.disable_progress_bars()
-    where = f"the data set `{snapshot.repository}` at {snapshot.commit}"
-    try:
-        splits = datasets.load_dataset(str(snapshot.folder))
-    except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
-        raise InputError(f"{where} cannot be read: {str(error).strip().splitlines()[0]} (prepare.fiqa)") from None
-    scored = []
-    for name, rows in splits.items():
-        missing = {"sentence", "sentiment_score"} - set(rows.column_names)
-        if missing:
-            found = ", ".join(rows.column_names)
-            raise InputError(f"{where}: split {name} has no column {', '.join(sorted(missing))}; found {found}")
-        for number, (text, score) in enumerate(zip(rows["sentence"], rows["sentiment_score"], strict=True), start=1):
-            scored.append(_scored(text, score, f"{where}, split {name}, row {number}"))
-    return scored
+    return [
+        _scored(row["sentence"], row["sentiment_score"], f"{snapshot.title}, split {name}, row {number}")
+        for name, rows in hub.read_splits(snapshot, ["sentence", "sentiment_score"], "prepare.fiqa").items()
+        for number, row in enumerate(rows, start=1)
+    ]
 
 
 def _json_scores(file: Path) -> list[tuple[str, float]]:
@@ -186,8 +174,3 @@ def _existing(path: str, key: str) -> Path:
     if not Path(path).exists():
         raise InputError(f"{path}: not found ({key}); null downloads the data set")
     return Path(path)
-
-
-def _checksums(files: list[Path]) -> dict[str, str]:
-    """Name -> SHA-256 of each file."""
-    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(files)}

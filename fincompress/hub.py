@@ -31,6 +31,11 @@ class Snapshot:
     commit: str  # that it resolved to
 
     @property
+    def title(self) -> str:
+        """What errors call a data set."""
+        return f"the data set `{self.repository}` at {self.commit}"
+
+    @property
     def origin(self) -> dict[str, str]:
         """What a later run needs to get the same files."""
         return {"repository": self.repository, "revision": self.revision, "commit": self.commit}
@@ -55,6 +60,26 @@ def download(repository: str, revision: str, patterns: list[str], *, kind: str, 
             f"{constants.ENDPOINT}: {_reason(error, key)}; or {instead}"
         ) from None
     return Snapshot(folder, repository, revision, folder.name)
+
+
+def read_splits(snapshot: Snapshot, columns: list[str], key: str) -> dict[str, list[dict]]:
+    """The rows of every split of a data set that was downloaded, with `columns`.
+
+    Raises:
+        InputError: it cannot be read, or a split lacks a column.
+    """
+    import datasets  # here, since it takes a second and only data sets need it
+
+    datasets.disable_progress_bars()
+    try:
+        splits = datasets.load_dataset(str(snapshot.folder))
+    except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
+        raise InputError(f"{snapshot.title} cannot be read: {str(error).strip().splitlines()[0]} ({key})") from None
+    for name, rows in splits.items():
+        if missing := ", ".join(sorted(set(columns) - set(rows.column_names))):
+            found = ", ".join(rows.column_names)
+            raise InputError(f"{snapshot.title}: split {name} has no column {missing}; found {found}")
+    return {name: rows.select_columns(columns).to_list() for name, rows in splits.items()}
 
 
 def _reason(error: Exception, key: str) -> str:

@@ -21,7 +21,7 @@ def head_importance(
     Args:
         dataset: tokenised and labelled rows, as `dataset.tokenise` makes them; the pipeline gives the validation
             set to every criterion, so that they are compared on equal data.
-        criterion: `entropy`, `magnitude`, `gradient` or `random`, a function of this module each.
+        criterion: `entropy`, `attention`, `magnitude`, `gradient` or `random`, a function of this module each.
 
     Returns:
         [layers, heads] by original index, float64; NaN where a head was removed before.
@@ -33,7 +33,8 @@ def head_importance(
     elif criterion == "magnitude":
         scores = magnitude_importance(model)
     else:
-        scores = {"entropy": entropy_importance, "gradient": gradient_importance}[criterion](model, tokenizer, dataset)
+        measure = {"entropy": entropy_importance, "attention": attention_importance, "gradient": gradient_importance}
+        scores = measure[criterion](model, tokenizer, dataset)
     for layer, (kept, values) in enumerate(zip(heads, scores, strict=True)):
         importance[layer, kept] = values
     return importance
@@ -66,6 +67,22 @@ def entropy_importance(
                 totals[layer] += normalised.sum(dim=(0, 2)).double().cpu().numpy()
             queries += int(mask.sum())
     return [1 - total / queries for total in totals]
+
+
+@torch.inference_mode()
+def attention_importance(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dataset: Dataset
+) -> list[np.ndarray]:
+    """The mean absolute value of what a head's attention gives, softmax(QKᵀ/√d)V, over the real positions.
+
+    The weights softmax(QKᵀ/√d) themselves cannot rank heads by their mean: every query's sum to 1 in every head.
+
+    Returns:
+        Per layer [heads kept].
+    """
+    size = head_size(model.config)
+    means = _mean_absolute_inputs(model, tokenizer, dataset, "attention_output")
+    return [mean.reshape(-1, size).mean(axis=1) for mean in means]
 
 
 def magnitude_importance(model: PreTrainedModel) -> list[np.ndarray]:
@@ -139,17 +156,26 @@ def neuron_importance(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
     Returns:
         Per layer [current width].
     """
+    means = _mean_absolute_inputs(model, tokenizer, dataset, "output")
+    columns = [linear.weight.norm(dim=0).double().cpu().numpy() for linear in linears(model, "output")]
+    return [mean * column for mean, column in zip(means, columns, strict=True)]
+
+
+def _mean_absolute_inputs(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dataset: Dataset, part: str
+) -> list[np.ndarray]:
+    """Per layer, the mean size of each input of the linear layer `part` over the real positions of `dataset`."""
     model.eval()
-    outputs = linears(model, "output")
-    totals = [np.zeros(linear.in_features) for linear in outputs]
+    modules = linears(model, part)
+    totals = [np.zeros(linear.in_features) for linear in modules]
     positions = 0
     mask: torch.Tensor | None = None
 
-    def add_activations(module, inputs):
-        activations = inputs[0].abs() * mask[:, :, None]  # [batch, seq, width]
-        totals[outputs.index(module)] += activations.sum(dim=(0, 1)).double().cpu().numpy()
+    def add(module, inputs):
+        sizes = inputs[0].abs() * mask[:, :, None]  # [batch, seq, features]
+        totals[modules.index(module)] += sizes.sum(dim=(0, 1)).double().cpu().numpy()
 
-    hooks = [linear.register_forward_pre_hook(add_activations) for linear in outputs]
+    hooks = [linear.register_forward_pre_hook(add) for linear in modules]
     try:
         for _, batch in length_batches(dataset, tokenizer):
             batch = batch.to(model.device)
@@ -159,8 +185,7 @@ def neuron_importance(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
     finally:
         for hook in hooks:
             hook.remove()
-    columns = [linear.weight.norm(dim=0).double().cpu().numpy() for linear in outputs]
-    return [total / positions * column for total, column in zip(totals, columns, strict=True)]
+    return [total / positions for total in totals]
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from fincompress.distillation import hinton_loss
+from fincompress.distributed import is_main, wait
 from fincompress.errors import InputError
 from fincompress.evaluation import model_batches
 from fincompress.files import atomic_folder
@@ -170,7 +171,7 @@ def teacher_targets(
     dataset = dataset.add_column("row", list(range(len(dataset))))
     stored = StoredTargets(folder, dataset["length"], len(layers), teacher.config.hidden_size, groups)
     logits_file = folder / "logits.npy"
-    if not logits_file.is_file():
+    if is_main() and not logits_file.is_file():
         logits = np.empty((len(dataset), teacher.config.num_labels), dtype=np.float32)
         fits = stored.bytes() < _DISK_SHARE * shutil.disk_usage(folder.parent).free
         if not fits:
@@ -184,6 +185,7 @@ def teacher_targets(
                 for index, row in enumerate(rows if fits else []):
                     filling.put(row, hidden[index], attention[index])
             np.save(temporary / logits_file.name, logits)
+    wait()
     dataset = dataset.add_column("teacher_logits", np.load(logits_file).tolist())
     if not (folder / "hidden.f16").is_file():
         return dataset, LiveTargets(teacher, layers, groups)

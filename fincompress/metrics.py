@@ -15,9 +15,7 @@ from fincompress.latency import percentiles
 from fincompress.params import EvaluateParams
 from fincompress.runtime import probabilities
 from fincompress.significance import bootstrap_intervals, mcnemar_p
-from fincompress.variants import REFERENCE, Variant
-
-FP32_TEACHERS = ("teacher", "teacher_ort_fp32", "teacher_ov_fp32")  # one a runtime
+from fincompress.variants import Variant, reference_of
 
 
 def count_parameters(checkpoint: Path) -> int:
@@ -66,7 +64,7 @@ def quality_metrics(
     """Scores of every variant, how sure they are, its calibration, and what it does otherwise than the teacher."""
     predicted = {split: predictions(measured, split) for split in splits}
     labels = {split: rows["label"].to_numpy() for split, rows in splits.items()}
-    reference, opposites = predicted["test"][REFERENCE], params.opposite_labels
+    reference, opposites = predicted["test"][reference_of(predicted["test"])], params.opposite_labels
     table = {}
     for name, own in predicted["test"].items():
         likely = probabilities(measured.logits[name]["test"])
@@ -96,7 +94,9 @@ def cost_metrics(variants: list[Variant], measured: Measurements) -> dict[str, d
     measured in the runtime. PyTorch's own int8 counts as PyTorch. `cold_start_s` is None where none was measured.
     """
     latency = percentiles(measured.samples)
-    bases = {variant.runtime: variant.name for variant in variants if variant.name in FP32_TEACHERS}
+    reference = reference_of([variant.name for variant in variants])
+    in_fp32 = (reference, f"{reference}_ort_fp32", f"{reference}_ov_fp32")  # one a runtime
+    bases = {variant.runtime: variant.name for variant in variants if variant.name in in_fp32}
     cold = measured.cold_starts.groupby("variant")["s"].median()
 
     def ratio(name: str | None, own: str | None, protocol: str = "padded") -> float | None:
@@ -116,10 +116,10 @@ def cost_metrics(variants: list[Variant], measured: Measurements) -> dict[str, d
             "disturbed_rounds": int(samples.groupby("round")["disturbed"].any().sum()),
             "throughput_per_s": round(float(batches["per_s"].median()), 1),
             "cold_start_s": round(float(cold[name]), 3) if name in cold else None,
-            "speedup": ratio(REFERENCE, name),
-            "speedup_real": ratio(REFERENCE, name, "real"),
+            "speedup": ratio(reference, name),
+            "speedup_real": ratio(reference, name, "real"),
             "compression_gain": ratio(base, name),
-            "runtime_gain": ratio(REFERENCE, base),
+            "runtime_gain": ratio(reference, base),
             "peak_rss_mb": round(measured.peak_rss_mb[name], 1),
         }
     return table
@@ -172,9 +172,10 @@ def flips(measured: Measurements, test: pd.DataFrame, params: EvaluateParams) ->
     """`behaviour.flip_table` of every variant, with a leading `variant` column."""
     predicted = predictions(measured, "test")
     tables = {}
+    reference = predicted[reference_of(predicted)]
     for name, own in predicted.items():
         confidence = probabilities(measured.logits[name]["test"]).max(axis=1)
-        tables[name] = flip_table(test, own, predicted[REFERENCE], confidence, params.opposite_labels)
+        tables[name] = flip_table(test, own, reference, confidence, params.opposite_labels)
     return pd.concat(tables, names=["variant"]).reset_index(level=0)
 
 

@@ -2,9 +2,7 @@
 
 import io
 import re
-from importlib import resources
 
-import jinja2
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -13,6 +11,7 @@ from fincompress.behaviour import KINDS
 from fincompress.plots import INK
 from fincompress.results import Results
 from fincompress.selection import fastest_within
+from fincompress.templating import template
 
 FLIP_TITLES = dict(zip(KINDS, ("right → wrong", "wrong → right", "wrong → wrong"), strict=True))
 
@@ -40,15 +39,8 @@ def render(
         test: the rows of the test split.
         data: the content of metrics/about/data.json.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(resources.files("fincompress") / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     best = fastest_within(results.records, results.params.margin)
-    return environment.get_template("report.html").render(
+    return template("report.html").render(
         results=results,
         best=best,
         glance=_glance(results, best),
@@ -69,21 +61,29 @@ def _cells(results: Results, columns: tables.Columns) -> dict:
 
 
 def _glance(results: Results, name: str) -> list[tuple[str, str]]:
-    """The variant's figures against the teacher's: (figure, what it is)."""
-    record, teacher = results.records[name], results.records["teacher"]
-    points = 100 * (teacher["macro_f1"] - record["macro_f1"])
+    """The variant's figures against the reference's: (figure, what it is)."""
+    record, reference = results.records[name], results.records[results.reference]
+    points = 100 * (reference["macro_f1"] - record["macro_f1"])
+    side = "below" if points >= 0 else "above"
     return [
-        (f"{teacher['size_mb'] / record['size_mb']:.1f}×", "smaller than the teacher on disk"),
+        (f"{reference['size_mb'] / record['size_mb']:.1f}×", f"smaller than the {results.reference} on disk"),
         (tables.times(record["speedup_real"]), "as fast, one sentence at a time as it comes"),
-        (f"{abs(points):.1f}", f"points of test macro F1 {'below' if points >= 0 else 'above'} the teacher"),
-        (str(record["reversals"]) if record["reversals"] is not None else "–", "opposite predictions among the flips"),
+        (f"{abs(points):.1f}", f"points of test macro F1 {side} the {results.reference}"),
+        _flipped(record, results.reference),
     ]
+
+
+def _flipped(record: dict, reference: str) -> tuple[str, str]:
+    """Reversals; agreement where no two labels are opposites."""
+    if record["reversals"] is None:
+        return f"{record['agreement']:.1%}", f"of test texts get the label that the {reference} gives"
+    return str(record["reversals"]), "opposite predictions among the flips"
 
 
 def _flips(results: Results, flips: pd.DataFrame, test: pd.DataFrame) -> dict:
     """What the page's script shows: texts once, flips as rows that point to them."""
     texts = test.set_index("id")["text"] if results.params.sentences else None
-    ids = list(dict.fromkeys(flips["id"]))
+    ids = {key: index for index, key in enumerate(dict.fromkeys(flips["id"]))}
     return {
         "kinds": FLIP_TITLES,
         "variants": [name for name in results.records if (flips["variant"] == name).any()],
@@ -91,11 +91,11 @@ def _flips(results: Results, flips: pd.DataFrame, test: pd.DataFrame) -> dict:
         "rows": [
             [
                 flip.variant,
-                ids.index(flip.id),
+                ids[flip.id],
                 flip.kind,
                 bool(flip.reversal),
                 flip.label,
-                flip.teacher,
+                flip.reference,
                 flip.predicted,
                 flip.confidence,
             ]

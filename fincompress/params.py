@@ -1,4 +1,4 @@
-"""Typed schema of params.yaml, and its one loader.
+"""Typed schemas of params.yaml, one a kind of pipeline, and their one loader.
 
 The file is read as YAML 1.2 (ruamel.yaml, as DVC does), so that the `2e-05` which `dvc exp run -S` writes
 is a number. Types are strict: a quoted number, an unknown key or a value out of range is an error.
@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from fincompress.distributed import processes
 from fincompress.errors import InputError
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -27,6 +28,8 @@ SAVED = (*NETWORKS, "qat", *(f"{network}_{key}_int8" for network in NETWORKS for
 """Every variant that the pipeline keeps a folder of."""
 FINANCIAL_LABELS = ["negative", "neutral", "positive"]
 """Those of the embedded corpus and of the home case, in id order."""
+AG_NEWS_LABELS = ["World", "Sports", "Business", "Sci/Tech"]
+"""Those of AG News, in id order."""
 
 
 class Section(BaseModel):
@@ -104,6 +107,17 @@ class PrepareParams(Section):
     max_rows: Annotated[int, Field(ge=1)] | None
 
 
+class AgNewsParams(Section):
+    """The `prepare` stage of a recipe on AG News; no path means the hub. The test rows are the official ones."""
+
+    source: Literal["ag_news"]
+    path: Name | None
+    repository: Name
+    revision: Name
+    val: Annotated[float, Field(gt=0, lt=1)]
+    max_train_rows: Annotated[int, Field(ge=1)] | None
+
+
 class TrainingParams(Section):
     """What every training stage has."""
 
@@ -165,19 +179,32 @@ class IkdParams(SoftLabelParams):
 
 
 class PruneParams(TrainingParams):
-    """The stage `prune30`; `epochs` are those of the recovery after each round."""
+    """What every stage that removes heads has; `epochs` are those of the recovery after each round."""
 
-    source: Literal["teacher", "kd", "ikd"]
     heads_fraction: Annotated[float, Field(gt=0, lt=1)]
     heads_per_round: Annotated[float, Field(gt=0, le=1)]
     ffn_fraction: Annotated[float, Field(ge=0, lt=1)]
-    importance: Literal["entropy", "magnitude", "gradient", "random"]
+    importance: Literal["entropy", "attention", "magnitude", "gradient", "random"]
+    importance_batches: Annotated[int, Field(ge=1)] | None
+
+
+class FirstPruneParams(PruneParams):
+    """The stage `prune30`."""
+
+    source: Literal["teacher", "kd", "ikd"]
 
 
 class FurtherPruneParams(PruneParams):
     """The stage `prune50`, which can also go on where `prune30` ended."""
 
     source: Literal["teacher", "kd", "ikd", "prune30"]
+
+
+class SparsePruneParams(PruneParams):
+    """The stage `prune` of a stacked recipe, which also sets single weights to zero."""
+
+    source: Literal["baseline"]
+    amount: Annotated[float, Field(ge=0, lt=1)]
 
 
 class QuantizationParams(Section):
@@ -188,7 +215,7 @@ class QuantizationParams(Section):
 
 
 class PtqParams(QuantizationParams):
-    """The `ptq` stage."""
+    """The `ptq` stage, and `quantize` of a stacked recipe."""
 
 
 class QatParams(SoftLabelParams, QuantizationParams):
@@ -249,49 +276,83 @@ class ShipParams(Section):
     license: Name | None
 
 
-class Params(Section):
-    """The whole of params.yaml."""
+class AnyParams(Section):
+    """What the params.yaml of every pipeline has."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
-    prepare: PrepareParams
-    teacher: TeacherParams
-    student: StudentParams
-    kd: KdParams
-    ikd: IkdParams
-    prune30: PruneParams
-    prune50: FurtherPruneParams
-    qat: QatParams
-    ptq: PtqParams
     benchmark: BenchmarkParams
     evaluate: EvaluateParams
     plots: PlotsParams
     report: ReportParams
-    ship: ShipParams
 
     @model_validator(mode="after")
     def _opposites_are_labels(self):
-        labels = self.prepare.files.labels if self.prepare.source == "files" else FINANCIAL_LABELS
         for label in self.evaluate.opposite_labels or ():
-            if label not in labels:
+            if label not in self._labels():
                 raise ValueError(
-                    f"evaluate.opposite_labels: `{label}` is none of the labels {', '.join(labels)}; "
+                    f"evaluate.opposite_labels: `{label}` is none of the labels {', '.join(self._labels())}; "
                     "name two of them, or null to count no reversals"
                 )
         return self
 
     @model_validator(mode="after")
     def _no_measured_length_is_cut(self):
+        section = self._longest_in()
+        longest = getattr(self, section).max_length
         measured = {
             "benchmark.padded_length": [self.benchmark.padded_length],
             "benchmark.lengths": self.benchmark.lengths,
         }
         for key, lengths in measured.items():
-            if max(lengths) > self.teacher.max_length:
+            if max(lengths) > longest:
                 raise ValueError(
-                    f"{key}: {max(lengths)} is more than the {self.teacher.max_length} word pieces that "
-                    "`teacher.max_length` cuts texts to"
+                    f"{key}: {max(lengths)} is more than the {longest} word pieces that "
+                    f"`{section}.max_length` cuts texts to"
                 )
         return self
+
+
+class Params(AnyParams):
+    """The whole of params.yaml where techniques are compared side by side, as at the project's top."""
+
+    pipeline: Literal["side_by_side"] = "side_by_side"
+    prepare: PrepareParams
+    teacher: TeacherParams
+    student: StudentParams
+    kd: KdParams
+    ikd: IkdParams
+    prune30: FirstPruneParams
+    prune50: FurtherPruneParams
+    qat: QatParams
+    ptq: PtqParams
+    ship: ShipParams
+
+    def _labels(self) -> list[str]:
+        return self.prepare.files.labels if self.prepare.source == "files" else FINANCIAL_LABELS
+
+    def _longest_in(self) -> str:
+        return "teacher"
+
+
+class StackedParams(AnyParams):
+    """The whole of params.yaml where techniques are stacked: `pipeline: stacked`, as in recipes/."""
+
+    pipeline: Literal["stacked"]
+    prepare: AgNewsParams
+    baseline: TeacherParams
+    prune: SparsePruneParams
+    recover: SoftLabelParams
+    quantize: PtqParams
+
+    def _labels(self) -> list[str]:
+        return AG_NEWS_LABELS
+
+    def _longest_in(self) -> str:
+        return "baseline"
+
+
+SCHEMAS = {"side_by_side": Params, "stacked": StackedParams}
+"""Value of the key `pipeline` (the first where it is missing) -> the file's schema."""
 
 
 def load_params(*names: str, seed: int | None = None, path: Path = Path("params.yaml")) -> SimpleNamespace:
@@ -306,6 +367,37 @@ def load_params(*names: str, seed: int | None = None, path: Path = Path("params.
     Raises:
         InputError: one message with every offending key, its value and what was expected.
     """
+    content = _read(path)
+    kind = _kind(content, path)
+    schema = SCHEMAS[kind]
+    if absent := {name.split(".")[0] for name in names} - schema.model_fields.keys():
+        raise InputError(f"{path}: a pipeline of kind {kind} has no section {', '.join(sorted(absent))}")
+    try:
+        params = schema.model_validate(content)
+    except ValidationError as error:
+        problems = "; ".join(_describe(problem, schema) for problem in error.errors())
+        raise InputError(f"{path}: {problems}") from None
+    if seed is not None:
+        params = params.model_copy(update={"seed": seed})
+    named = {name.split(".")[-1]: reduce(getattr, name.split("."), params) for name in names}
+    for name, section in named.items():
+        if isinstance(section, TrainingParams) and section.batch_size % processes():
+            raise InputError(
+                f"{path}: {name}.batch_size: {section.batch_size} texts cannot be shared by {processes()} processes"
+            )
+    return SimpleNamespace(**named)
+
+
+def pipeline_kind(path: Path = Path("params.yaml")) -> str:
+    """The key of `SCHEMAS` that a params.yaml goes by.
+
+    Raises:
+        InputError: it cannot be read, or names another.
+    """
+    return _kind(_read(path), path)
+
+
+def _read(path: Path) -> dict:
     try:
         content = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -314,21 +406,21 @@ def load_params(*names: str, seed: int | None = None, path: Path = Path("params.
         raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected sections such as `kd:`, found {type(content).__name__}")
-    try:
-        params = Params.model_validate(content)
-    except ValidationError as error:
-        problems = "; ".join(_describe(problem) for problem in error.errors())
-        raise InputError(f"{path}: {problems}") from None
-    if seed is not None:
-        params = params.model_copy(update={"seed": seed})
-    return SimpleNamespace(**{name.split(".")[-1]: reduce(getattr, name.split("."), params) for name in names})
+    return content
 
 
-def _describe(problem: dict) -> str:
+def _kind(content: dict, path: Path) -> str:
+    kind = content.get("pipeline", next(iter(SCHEMAS)))
+    if kind not in SCHEMAS:
+        raise InputError(f"{path}: pipeline: expected one of {', '.join(SCHEMAS)}, or no such key (got {kind!r})")
+    return kind
+
+
+def _describe(problem: dict, schema: type[Section]) -> str:
     """Word one pydantic problem as `key: what is wrong (got value)`."""
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        model = Params
+        model = schema
         for part in problem["loc"][:-1]:
             model = model.model_fields[part].annotation
         near = difflib.get_close_matches(str(problem["loc"][-1]), model.model_fields, n=1)

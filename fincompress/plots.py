@@ -9,14 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix
 
-from fincompress.params import NETWORKS
 from fincompress.results import Results, pareto_front
-from fincompress.variants import network_of, runtime_name
+from fincompress.variants import PIPELINES, network_of, reference_of, runtime_name
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-COLOURED = (*NETWORKS, "qat", "bag_of_words")
+NETWORKS = [name for pipeline in PIPELINES.values() for name in (*pipeline.networks, *(["qat"] * pipeline.qat))]
+COLOURED = (*NETWORKS, "bag_of_words")
 MARKERS = {"PyTorch": "o", "ONNX Runtime": "s", "OpenVINO": "^", "bag of words": "D"}
 LATENCY_KEYS = {"real": "latency_ms", "padded": "latency_padded_ms"}
 INK = "#1b1f24"  # of all text and lines; the page replaces it by its own, which follows the reader's light or dark
@@ -53,6 +53,7 @@ def figures(results: Results, folder: Path, labels: list[str], latency: str) -> 
     rounds, importance = (
         {stage.name: pd.read_csv(stage / f"{name}.csv") for stage in pruned} for name in ("rounds", "importance")
     )
+    zeros = {path.parent.name: pd.read_csv(path) for path in sorted(folder.glob("pruning/*/sparsity.csv"))}
     by_group = {
         f"f1_by_{group}": f1_by_group(breakdown, list(records), group)
         for group in GROUPS
@@ -69,6 +70,7 @@ def figures(results: Results, folder: Path, labels: list[str], latency: str) -> 
             pd.read_csv(tables / "latency_by_length.csv"), pd.read_csv(tables / "throughput_by_batch.csv")
         ),
         "pruning_curves": pruning_curves(rounds, list(records)),
+        **({"sparsity": sparsity(zeros)} if zeros else {}),
         "head_importance": head_importance(importance),
         "learning_curves": learning_curves({name: training / name for name in records if (training / name).is_dir()}),
     }
@@ -220,11 +222,39 @@ def pruning_curves(rounds: dict[str, pd.DataFrame], variants: list[str]) -> Figu
         pruned = table["val_macro_f1_pruned"]
         axes.vlines(share, pruned, recovered, color=colour, linestyle=":", linewidth=width / 2)
         style = {"color": colour, "linewidth": width, "markersize": 4 + width}
+        if recovered.equals(pruned):  # without epochs of recovery
+            axes.plot(share, pruned, "v-", label=f"{name}, not recovered", **style)
+            continue
         axes.plot(share, recovered, "o-", label=f"{name}, recovered", **style)
         axes.plot(share[1:], pruned[1:], "v", alpha=0.6, label=f"{name}, just pruned", **style | {"linewidth": 0})
     axes.axhline(recovered.iloc[0], color="0.5", linewidth=1, linestyle="--", label="before pruning")
     axes.set(title="What each round of pruning costs", xlabel="heads removed, %", ylabel="validation macro F1")
     axes.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def sparsity(tables: dict[str, pd.DataFrame]) -> Figure:
+    """What pruning left of each kind of layer: parameters at work, set to zero, and removed for good.
+
+    Args:
+        tables: stage -> its sparsity.csv.
+    """
+    figure, panels = plt.subplots(1, len(tables), figsize=(5.6 * len(tables), 3.6), squeeze=False, sharey=True)
+    for axes, (name, table) in zip(panels.flat, tables.items(), strict=True):
+        parts = {
+            "at work": table["parameters"] - table["zeros"],
+            "zero": table["zeros"],
+            "removed": table["parameters_before"] - table["parameters"],
+        }
+        left = np.zeros(len(table))
+        for (title, counts), colour in zip(parts.items(), ("tab:blue", "tab:orange", "0.8"), strict=True):
+            share = (100 * counts / table["parameters_before"]).to_numpy()
+            axes.barh(table["kind"], share, left=left, color=colour, label=title)
+            left += share
+        axes.set(title=name, xlabel="% of the parameters before pruning", xlim=(0, 100))
+        axes.grid(axis="y", visible=False)
+    panels.flat[0].invert_yaxis()  # of all panels: they share it
+    panels.flat[-1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     return figure
 
 
@@ -312,13 +342,14 @@ def latency_curves(lengths: pd.DataFrame, batches: pd.DataFrame) -> Figure:
 
 
 def f1_changes(records: dict[str, dict], margin: float) -> Figure:
-    """Change of test macro F1 against the teacher with its 95 % interval, in points, the best on top.
+    """Change of test macro F1 against the reference with its 95 % interval, in points, the best on top.
 
     Args:
         margin: macro F1 that may be lost; a line is drawn there.
     """
+    reference = reference_of(records)
     names = sorted(
-        (name for name in records if name != "teacher"), key=lambda name: records[name]["macro_f1_change"]["value"]
+        (name for name in records if name != reference), key=lambda name: records[name]["macro_f1_change"]["value"]
     )
     palette = colours(names)
     figure, axes = plt.subplots(figsize=(9, 1.2 + 0.3 * len(names)))
@@ -329,7 +360,7 @@ def f1_changes(records: dict[str, dict], margin: float) -> Figure:
     axes.axvline(0, color=INK, linewidth=1)
     axes.axvline(-100 * margin, color="crimson", linewidth=1, linestyle="--", label=f"{-100 * margin:+.1f} points")
     axes.set_yticks(range(len(names)), names)
-    axes.set(title="Change against the teacher, 95 % interval", xlabel="points of test macro F1")
+    axes.set(title=f"Change against {reference}, 95 % interval", xlabel="points of test macro F1")
     axes.legend(frameon=False, fontsize=9, loc="lower right")
     return figure
 

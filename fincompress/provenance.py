@@ -53,16 +53,16 @@ def licence(origins: dict, source: str) -> tuple[str, str]:
     )
 
 
-def contamination(teacher: str, student: str, trained_on: list[str], sources: list[str]) -> dict[str, str]:
+def contamination(checkpoints: list[str], trained_on: list[str], sources: list[str]) -> dict[str, str]:
     """Source -> why scores on its test rows are not scores on unseen text; empty where none is known.
 
     Args:
-        teacher, student: the checkpoints that they started from.
+        checkpoints: what the teacher and, if there is one, the student started from, in this order.
         trained_on: sources that the user says the teacher's was trained on.
         sources: those that the test split has.
     """
-    seen = [(teacher, source, "params.yaml says so (teacher.trained_on)") for source in trained_on]
-    for checkpoint in (student, teacher):
+    seen = [(checkpoints[0], source, "params.yaml says so (`trained_on`)") for source in trained_on]
+    for checkpoint in reversed(checkpoints):
         seen += [(checkpoint, *known) for known in TRAINED_ON.get(checkpoint.lower(), {}).items()]
     return {
         source: f"`{checkpoint}` had seen its rows before: {reason}"
@@ -71,17 +71,19 @@ def contamination(teacher: str, student: str, trained_on: list[str], sources: li
     }
 
 
-def describe(models: Path, sources: list[str]) -> dict:
+def describe(models: Path, networks: tuple[str, ...], sources: list[str]) -> dict:
     """What the teacher and the student in `models` started from, and what follows for the scores.
 
     Args:
+        networks: that the pipeline trains, the teacher first; `kd` has the student, if any.
         sources: those that the test split has.
     """
-    teacher, student = (read_json(models / name / "training.json") for name in ("teacher", "kd"))
-    starts = [model["origin"]["checkpoint"] for model in (teacher, student)]
+    teacher = read_json(models / networks[0] / "training.json")
+    student = read_json(models / "kd" / "training.json") if "kd" in networks else {"origin": None}
+    starts = [model["origin"]["checkpoint"] for model in (teacher, student) if model["origin"]]
     return {
         "teacher": teacher["origin"],
         "student": student["origin"],
-        "contamination": contamination(*starts, teacher["trained_on"], sources),
+        "contamination": contamination(starts, teacher["trained_on"], sources),
         "published": teacher["published"],
     }

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,9 +12,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from fincompress.checkpoints import load_model, save
 from fincompress.dataset import length_batches
+from fincompress.distributed import agreed, wait
 from fincompress.errors import InputError
 from fincompress.evaluation import macro_f1
-from fincompress.files import read_json
+from fincompress.files import read_json, remove_folder
 from fincompress.importance import head_importance, neuron_importance
 from fincompress.params import PruneParams
 from fincompress.surgery import Structure, remove, structure_of
@@ -121,10 +121,13 @@ def prune(
             model, record = load_model(str(finished)), read_json(finished / "training.json")
             continue
         model.to("cuda" if torch.cuda.is_available() else "cpu")
-        importance = head_importance(model, tokenizer, val_set, params.importance, seed)
+        scored = scoring_rows(val_set, params, seed)
+        importance = head_importance(model, tokenizer, scored, params.importance, seed)
         gone = target - record["rounds"][-1]["heads_removed"]
         heads = least_important(importance, gone)
-        remove(model, heads, _neurons(model, tokenizer, val_set, params.ffn_fraction * target / schedule[-1], start))
+        neurons = _neurons(model, tokenizer, scored, params.ffn_fraction * target / schedule[-1], start)
+        heads, neurons = agreed((heads, neurons))
+        remove(model, heads, neurons)
         pruned = macro_f1(np.array(val_set["labels"]), predict(model, tokenizer, val_set))
         recovery = scratch / f"recovery-{number}"
         summary = train(
@@ -140,14 +143,23 @@ def prune(
         record["rounds"].append(_round_row(model, number, start, pruned, summary["val_macro_f1"]))
         record["importance"] += _importance_rows(number, importance, heads)
         save(model, tokenizer, finished, record)
+        wait()
         model = load_model(str(finished))
-        shutil.rmtree(recovery)
+        remove_folder(recovery)
         print(
             f"round {number}/{max(rounds)}: {target} of {sum(map(len, start.kept_heads))} heads removed, "
             f"val macro F1 {pruned:.4f}, recovered {summary['val_macro_f1']:.4f}",
             flush=True,
         )
     return model, record
+
+
+def scoring_rows(dataset: Dataset, params: PruneParams, seed: int) -> Dataset:
+    """The rows that heads and neurons are scored on: all, or as many mini-batches drawn from them as `params` asks."""
+    if params.importance_batches is None:
+        return dataset
+    count = min(len(dataset), params.importance_batches * params.batch_size)
+    return dataset.shuffle(seed=seed).select(range(count))
 
 
 @torch.inference_mode()

@@ -64,7 +64,7 @@ def page(rows: pd.DataFrame) -> str:
         "macro_f1": "test, recovered",
     }
     lines = [
-        "# Which heads to remove: four criteria",
+        "# Which heads to remove",
         "",
         "Macro F1 of one network after the same iterative pruning by each criterion, mean ± standard deviation over",
         "seeds. `random` is the control: a criterion that is not better than it by more than the spread has not been",

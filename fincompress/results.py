@@ -9,6 +9,7 @@ from fincompress.errors import InputError
 from fincompress.files import read_json
 from fincompress.latency import not_told_apart
 from fincompress.params import ReportParams, load_params
+from fincompress.variants import PIPELINES, reference_of
 
 METRICS, TABLES = Path("metrics"), Path("plots/tables")
 SHOWN = {
@@ -31,7 +32,8 @@ SHOWN = {
 class Results:
     """All that a run left, as tables and pages show it."""
 
-    records: dict[str, dict]  # variant -> metrics/<variant>.json, the teacher first
+    records: dict[str, dict]  # variant -> metrics/<variant>.json, the reference first
+    reference: str  # the variant that all others are compared with
     environment: dict  # metrics/about/environment.json
     models: dict  # metrics/about/models.json
     breakdown: pd.DataFrame
@@ -53,28 +55,31 @@ def load_results(metrics: Path = METRICS, tables: Path = TABLES, params: ReportP
             raise InputError(f"{metrics}/{name}.json: no {keys}; `dvc repro benchmark` writes it anew")
     return Results(
         records,
+        reference_of(records),
         _json(about / "environment.json"),
         _json(about / "models.json"),
         _table(tables / "breakdown.csv"),
         not_told_apart(_table(tables / "latency_rounds.csv"), "real"),
-        matching_spread(_json(about / "seeds.json"), records),
+        matching_spread(_json(seeds) if (seeds := about / "seeds.json").is_file() else {}, records),
         params or load_params("report").report,
     )
 
 
 def load_metrics(folder: Path = METRICS) -> dict[str, dict]:
-    """Variant -> its record, the teacher first, then from the best macro F1 down.
+    """Variant -> its record, the reference first, then from the best macro F1 down.
 
     Raises:
-        InputError: there is no record of the teacher, or one cannot be read.
+        InputError: there is no record of the reference, or one cannot be read.
     """
     records = {path.stem: _json(path) for path in folder.glob("*.json")}
-    if "teacher" not in records:
-        raise InputError(f"{folder}/teacher.json: not found; `dvc repro benchmark` writes it")
+    if not any(pipeline.networks[0] in records for pipeline in PIPELINES.values()):
+        names = " or ".join(f"{pipeline.networks[0]}.json" for pipeline in PIPELINES.values())
+        raise InputError(f"{folder}: no {names}; `dvc repro benchmark` writes it")
+    reference = reference_of(records)
     for name, record in records.items():
         if not isinstance(record.get("macro_f1"), int | float):
             raise InputError(f"{folder}/{name}.json: no number under `macro_f1`; `dvc repro benchmark` writes it")
-    return dict(sorted(records.items(), key=lambda item: (item[0] != "teacher", -item[1]["macro_f1"], item[0])))
+    return dict(sorted(records.items(), key=lambda item: (item[0] != reference, -item[1]["macro_f1"], item[0])))
 
 
 def _table(path: Path) -> pd.DataFrame:

@@ -6,6 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
+from fincompress.architectures import architecture_of
 from fincompress.errors import InputError
 from fincompress.files import read_json
 
@@ -114,9 +115,7 @@ class _TransformerClassifier:
         tokenizer_config = read_json(folder / "tokenizer_config.json")
         self.max_length = tokenizer_config["model_max_length"]
         self._padding = {"pad_id": config.get("pad_token_id") or 0, "pad_token": tokenizer_config["pad_token"]}
-        self.input_names = ["input_ids", "attention_mask"]
-        if config.get("type_vocab_size"):
-            self.input_names.append("token_type_ids")
+        self.input_names = list(architecture_of(config["model_type"]).inputs)
 
     def encode(self, texts: list[str], pad_to: int | None = None) -> dict[str, np.ndarray]:
         self.tokenizer.enable_truncation(min(self.max_length, pad_to or self.max_length))

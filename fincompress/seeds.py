@@ -21,7 +21,7 @@ from fincompress.files import read_json, write_json
 from fincompress.params import Params, load_params
 from fincompress.runtime import open_classifier, predict_logits
 from fincompress.training import scratch_folder
-from fincompress.variants import Variant, saved_variants
+from fincompress.variants import PIPELINES, Variant, saved_variants
 
 RECORD = Path("metrics/about/seeds.json")
 SCORES = ("val_macro_f1", "macro_f1")
@@ -69,7 +69,7 @@ def _scores(file: Path, seed: int, data: Path, models: Path | None) -> dict[str,
     if models is None:
         _train(folder, seed, data)
     splits = {name: read_split(data, name) for name in ("val", "test")}
-    scores = {variant.name: _score(variant, splits) for variant in saved_variants(folder)}
+    scores = {variant.name: _score(variant, splits) for variant in saved_variants(folder, PIPELINES["side_by_side"])}
     write_json(file, scores)
     if models is None:
         shutil.rmtree(folder)
@@ -82,8 +82,7 @@ def _train(folder: Path, seed: int, data: Path) -> None:
         if (folder / ".finished" / name).exists():
             continue
         print(f"seed {seed}: {name}", flush=True)
-        module = "prune" if name.startswith("prune") else name
-        command = [sys.executable, "-m", f"stages.{module}", *options, "--seed", str(seed)]
+        command = [sys.executable, "-m", *options, "--seed", str(seed)]
         code = subprocess.run(command, env={**os.environ, "PYTHONPATH": os.getcwd()}).returncode
         if code == 130:
             raise KeyboardInterrupt
@@ -94,18 +93,19 @@ def _train(folder: Path, seed: int, data: Path) -> None:
 
 
 def _commands(folder: Path, data: Path) -> list[tuple[str, list[str]]]:
-    """(stage, options) of `STAGES`, with all outputs below `folder`."""
+    """(stage, its module and options) of `STAGES`, with all outputs below `folder`."""
     common = ["--data", str(data)]
     models = [*common, "--models", str(folder)]
-    curves = {name: ["--out", str(folder / name), "--curves", str(folder / "curves" / name)] for name in STAGES}
+    out = {name: ["--out", str(folder / name), "--curves", str(folder / "curves" / name)] for name in STAGES}
     student = [*common, "--teacher", str(folder / "teacher")]
+    pruning = [*models, "--tables", str(folder / "tables")]
     return [
-        ("teacher", [*common, *curves["teacher"]]),
-        ("kd", [*student, *curves["kd"]]),
-        ("ikd", [*student, *curves["ikd"]]),
-        *((name, [name, *models, "--tables", str(folder / "tables")]) for name in ("prune30", "prune50")),
-        ("qat", [*models, *curves["qat"]]),
-        ("ptq", [*models, "--out", str(folder / "ptq")]),
+        ("teacher", ["stages.teacher", "teacher", *models, "--curves", str(folder / "curves")]),
+        ("kd", ["stages.kd", *student, *out["kd"]]),
+        ("ikd", ["stages.ikd", *student, *out["ikd"]]),
+        *((name, ["stages.prune", name, *pruning]) for name in ("prune30", "prune50")),
+        ("qat", ["stages.qat", *models, *out["qat"]]),
+        ("ptq", ["stages.ptq", "ptq", *models]),
     ]
 
 

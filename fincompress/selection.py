@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from fincompress.errors import InputError
-from fincompress.variants import REFERENCE
+from fincompress.variants import reference_of
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def budget(
     Raises:
         InputError: a limit is no finite number.
     """
-    teacher = value_of(records, REFERENCE, "val_macro_f1")
+    teacher = value_of(records, reference_of(records), "val_macro_f1")
     limits = [
         ("--max-latency-ms", latency_ms, "ms", "fastest", lambda record: record[latency][percentile]),
         ("--max-size-mb", size_mb, "MB", "smallest", lambda record: record["size_mb"]),

@@ -1,58 +1,130 @@
-"""What shape and int8 alone buy: a BERT-base-sized teacher and a 4-layer student, both with random weights.
+"""What shape and int8 alone buy, measured on random weights: sizes and latencies do not depend on what weights say.
 
-`python -m fincompress.shape_benchmark --write docs/results/bert_base_shape.md`. Nothing is trained and no score is
-given: size and latency do not depend on what weights say, so this measures what the student of a 109 M parameter
-teacher such as FinBERT will cost before anyone has trained one.
+`python -m fincompress.shape_benchmark bert_base --write docs/results/bert_base_shape.md`. Nothing is trained and no
+score is given, so this tells what the student of a 109 M parameter teacher such as FinBERT, or a pruned DistilBERT,
+will cost before anyone has trained one.
 """
 
 import argparse
 import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    DistilBertConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from fincompress.benchmark import environment, measure
 from fincompress.checkpoints import load_tokenizer, save
 from fincompress.errors import InputError
 from fincompress.files import atomic_file, folder_bytes
 from fincompress.locate import locate
-from fincompress.params import FINANCIAL_LABELS, BenchmarkParams, PtqParams, load_params
+from fincompress.params import FINANCIAL_LABELS, INT8_RUNTIMES, BenchmarkParams, PtqParams, load_params
+from fincompress.pruning import least_important
 from fincompress.quantization import to_onnx_int8, to_openvino_int8
 from fincompress.sources import read_embedded
+from fincompress.sparsity import zero_smallest
+from fincompress.surgery import remove, structure_of
 from fincompress.variants import Variant
 
-SHAPES = {
-    "bert_base": {"num_hidden_layers": 12, "hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072},
-    "student": {"num_hidden_layers": 4, "hidden_size": 384, "num_attention_heads": 12, "intermediate_size": 1536},
-}
 SENTENCES = 128
+HEADS, NEURONS, AMOUNT = 0.6, 0.5, 0.6  # as recipes/distilbert-agnews prunes
 
 
-def make_variants(folder: Path, ptq: PtqParams, texts: list[str], seed: int) -> list[Variant]:
-    """Both shapes in fp32 PyTorch, and the student in int8 for either runtime."""
-    tokenizer = load_tokenizer(locate("minilm", "main", "teacher", "checkpoint").folder, max_length=128)
-    for name, shape in SHAPES.items():
-        torch.manual_seed(seed)
-        config = BertConfig(vocab_size=len(tokenizer), id2label=dict(enumerate(FINANCIAL_LABELS)), **shape)
-        save(BertForSequenceClassification(config), tokenizer, folder / name, {"weights": "random"})
-    to_openvino_int8(folder / "student", folder / "student_ov_int8", texts[: ptq.calibration_samples], ptq)
-    to_onnx_int8(folder / "student", folder / "student_ort_int8", ptq)
-    runtimes = {
-        "bert_base": "torch",
-        "student": "torch",
-        "student_ov_int8": "openvino",
-        "student_ort_int8": "onnxruntime",
-    }
-    return [Variant(name, name.split("_o")[0], runtime, folder / name) for name, runtime in runtimes.items()]
+@dataclass(frozen=True)
+class Study:
+    """Networks to measure, the first as what the others are compared with."""
+
+    title: str
+    text: str
+    networks: dict[str, Callable[[int, int], PreTrainedModel]]  # name -> the network of a vocabulary size and seed
+    quantized: tuple[str, ...]  # those also measured in int8, in either runtime
 
 
-def shape_table(benchmark: BenchmarkParams, ptq: PtqParams, seed: int) -> pd.DataFrame:
+def random_classifier(config: PreTrainedConfig, seed: int) -> PreTrainedModel:
+    """A classifier with the weights that transformers starts with."""
+    torch.manual_seed(seed)
+    config.id2label = dict(enumerate(FINANCIAL_LABELS))
+    return AutoModelForSequenceClassification.from_config(config)
+
+
+def _bert(layers: int, width: int) -> Callable[[int, int], PreTrainedModel]:
+    shape = {"num_hidden_layers": layers, "hidden_size": width, "num_attention_heads": 12}
+    return lambda vocabulary, seed: random_classifier(
+        BertConfig(vocab_size=vocabulary, intermediate_size=4 * width, **shape), seed
+    )
+
+
+def _distilbert(heads: float = 0, neurons: float = 0, zeros: float = 0) -> Callable[[int, int], PreTrainedModel]:
+    """DistilBERT's shape without these shares of its heads and neurons, and with that share of weights set to zero."""
+
+    def make(vocabulary: int, seed: int) -> PreTrainedModel:
+        model = random_classifier(DistilBertConfig(vocab_size=vocabulary), seed)
+        structure = structure_of(model)
+        scores = np.random.default_rng(seed).random((len(structure.kept_heads), len(structure.kept_heads[0])))
+        gone = [np.arange(round(neurons * width)) for width in structure.ffn_widths]
+        remove(model, least_important(scores, round(heads * scores.size)), gone)
+        if zeros:
+            zero_smallest(model, zeros)
+        return model
+
+    return make
+
+
+STUDIES = {
+    "bert_base": Study(
+        "What shape and int8 alone buy",
+        "A teacher of BERT-base's shape (12 layers of 768) and a student of 4 layers of 384",
+        {"bert_base": _bert(12, 768), "student": _bert(4, 384)},
+        ("student",),
+    ),
+    "distilbert": Study(
+        "What pruning and int8 alone buy DistilBERT",
+        f"DistilBERT's shape (6 layers of 768): whole; without {HEADS:.0%} of its heads and with {AMOUNT:.0%} of its "
+        f"feed-forward and classifier weights set to zero (as published); and without {NEURONS:.0%} of its "
+        "feed-forward neurons as well",
+        {
+            "distilbert": _distilbert(),
+            "zeroed": _distilbert(zeros=AMOUNT),
+            "published": _distilbert(heads=HEADS, zeros=AMOUNT),
+            "pruned": _distilbert(heads=HEADS, neurons=NEURONS, zeros=AMOUNT),
+        },
+        ("distilbert", "published", "pruned"),
+    ),
+}
+
+
+def make_variants(
+    study: Study, folder: Path, tokenizer: PreTrainedTokenizerBase, ptq: PtqParams, texts: list[str], seed: int
+) -> list[Variant]:
+    """Every network in fp32 PyTorch, and those to be quantised in int8 for either runtime."""
+    variants = []
+    for name, network in study.networks.items():
+        save(network(len(tokenizer), seed), tokenizer, folder / name, {"weights": "random"})
+        variants.append(Variant(name, name, "torch", folder / name))
+    for name in study.quantized:
+        targets = {key: folder / f"{name}_{key}_int8" for key in INT8_RUNTIMES}
+        to_openvino_int8(folder / name, targets["ov"], texts[: ptq.calibration_samples], ptq)
+        to_onnx_int8(folder / name, targets["ort"], ptq)
+        variants += [Variant(targets[key].name, name, runtime, targets[key]) for key, runtime in INT8_RUNTIMES.items()]
+    return variants
+
+
+def shape_table(study: Study, benchmark: BenchmarkParams, ptq: PtqParams, seed: int) -> pd.DataFrame:
     """Size (MB) and median latency (ms) of every variant, and both as ratios to the first: columns of the report."""
     texts = read_embedded()["text"].sample(SENTENCES + ptq.calibration_samples, random_state=seed).tolist()
+    tokenizer = load_tokenizer(locate("minilm", "main", "teacher", "checkpoint").folder, max_length=128)
     with tempfile.TemporaryDirectory() as temporary:
-        variants = make_variants(Path(temporary), ptq, texts[SENTENCES:], seed)
+        variants = make_variants(study, Path(temporary), tokenizer, ptq, texts[SENTENCES:], seed)
         measured = measure(variants, {"test": texts[:SENTENCES]}, benchmark, seed)
         size = {variant.name: folder_bytes(variant.folder) / 1e6 for variant in variants}
     medians = measured.samples.groupby(["variant", "protocol"])["ms"].median().unstack()
@@ -63,36 +135,46 @@ def shape_table(benchmark: BenchmarkParams, ptq: PtqParams, seed: int) -> pd.Dat
     return table
 
 
-def report(table: pd.DataFrame, machine: dict) -> str:
-    """The table as a Markdown page, with what it was measured on."""
+def report(name: str, table: pd.DataFrame, machine: dict, runs: int) -> str:
+    """The table of a study as a Markdown page, with what it was measured on, in how many runs a variant."""
+    study = STUDIES[name]
     lines = [
-        "# What shape and int8 alone buy",
+        f"# {study.title}",
         "",
-        "A teacher of BERT-base's shape (12 layers of 768) and a student of 4 layers of 384, **both with random",
-        "weights**: sizes and latencies are real, no quality is claimed. Median latency at batch 1, at the embedded",
-        "corpus's natural lengths and padded to 128 word pieces; × compares with the teacher.",
+        f"{study.text}, **all with random weights**: sizes and latencies are real, no quality is claimed. Median "
+        f"latency of {runs} runs at batch 1, at the embedded corpus's natural lengths and padded to 128 word pieces; "
+        f"× compares with `{table.index[0]}`.",
         "",
         "| variant | size (MB) | × smaller | real ms | × faster | padded ms | × faster |",
         "|---|--:|--:|--:|--:|--:|--:|",
     ]
-    for name, row in table.iterrows():
+    for variant, row in table.iterrows():
         lines.append(
-            f"| `{name}` | {row['size_mb']:.1f} | {row['size_mb_ratio']:.1f} | {row['real']:.2f} "
+            f"| `{variant}` | {row['size_mb']:.1f} | {row['size_mb_ratio']:.1f} | {row['real']:.2f} "
             f"| {row['real_ratio']:.1f} | {row['padded']:.2f} | {row['padded_ratio']:.1f} |"
         )
     libraries = ", ".join(f"{name} {version}" for name, version in machine["libraries"].items())
     lines += ["", f"{machine['cpu']}, {machine['threads']} threads; {libraries}.", ""]
-    lines += ["Made by `python -m fincompress.shape_benchmark --write docs/results/bert_base_shape.md`.", ""]
+    command = f"python -m fincompress.shape_benchmark {name} --runs {runs} --write docs/results/{name}_shape.md"
+    lines += [f"Made by `{command}`.", ""]
     return "\n".join(lines)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Benchmark a BERT-base shape against its small student's.")
+    parser = argparse.ArgumentParser(description="Size and latency of shapes with random weights.")
+    parser.add_argument("study", choices=STUDIES)
+    parser.add_argument("--runs", type=int, metavar="N", help="timed runs a variant, in 5 rounds; else as params.yaml")
     parser.add_argument("--write", type=Path, metavar="FILE", help="a Markdown file for the report; printed if absent")
     options = parser.parse_args()
     try:
         params = load_params("seed", "ptq", "benchmark")
-        page = report(shape_table(params.benchmark, params.ptq, params.seed), environment(params.benchmark.threads))
+        benchmark = params.benchmark
+        if options.runs:
+            benchmark = benchmark.model_copy(
+                update={"runs": options.runs, "warmups": 10, "rounds": 5, "cold_starts": 0}
+            )
+        table = shape_table(STUDIES[options.study], benchmark, params.ptq, params.seed)
+        page = report(options.study, table, environment(benchmark.threads), benchmark.runs)
     except InputError as error:
         parser.exit(2, f"error: {error}\n")
     if options.write is None:

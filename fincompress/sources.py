@@ -1,34 +1,44 @@
-"""Where labelled texts come from: the embedded corpus, the home case's data sets, or the user's own files.
+"""Where labelled texts come from: the embedded corpus, published data sets, or the user's own files.
 
-Every source returns one frame with the columns `id, text, label, source, phenomenon` (all strings),
-uncleaned. A further source is a function that returns such a frame and a branch in `read_source`.
+Every source returns frames with the columns `id, text, label, source, phenomenon` (all strings), uncleaned. A further
+one is a function that returns such a frame and a branch in `read_source`.
 """
 
+from dataclasses import dataclass, field
 from importlib import resources
 
 import pandas as pd
 
-from fincompress import financial
-from fincompress.params import FINANCIAL_LABELS, PrepareParams
+from fincompress import ag_news, financial
+from fincompress.params import AG_NEWS_LABELS, FINANCIAL_LABELS, AgNewsParams, PrepareParams
 from fincompress.textfiles import COLUMNS, read_files
 
 
-def read_source(params: PrepareParams) -> tuple[pd.DataFrame, list[str], dict[str, dict]]:
-    """Read the configured source.
+@dataclass(frozen=True)
+class Source:
+    """What was read, with the columns `COLUMNS`."""
 
-    Returns:
-        The rows (columns `COLUMNS`), the label names in id order, and the origin of each data set that was fetched
-        from outside the project (none for the others: Git and DVC have their bytes).
+    rows: pd.DataFrame
+    labels: list[str]  # names in id order
+    origins: dict[str, dict] = field(default_factory=dict)  # of each data set whose bytes neither Git nor DVC has
+    test: pd.DataFrame | None = None  # the test split of a data set that comes with one; it is not among `rows`
+
+
+def read_source(params: PrepareParams | AgNewsParams) -> Source:
+    """Read the configured source.
 
     Raises:
         InputError: naming the file and row that cannot be used.
     """
     if params.source == "embedded":
-        return read_embedded(), FINANCIAL_LABELS, {}
+        return Source(read_embedded(), FINANCIAL_LABELS)
     if params.source == "financial":
-        frame, origins = financial.read_financial(params.phrasebank, params.fiqa)
-        return frame, FINANCIAL_LABELS, origins
-    return read_files(params.files), params.files.labels, {}
+        rows, origins = financial.read_financial(params.phrasebank, params.fiqa)
+        return Source(rows, FINANCIAL_LABELS, origins)
+    if params.source == "ag_news":
+        rows, test, origins = ag_news.read_ag_news(params)
+        return Source(rows, AG_NEWS_LABELS, origins, test)
+    return Source(read_files(params.files), params.files.labels)
 
 
 def read_embedded() -> pd.DataFrame:

@@ -1,10 +1,12 @@
 """Cleaning and splitting: no text twice, none with two labels, none on two sides."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 
 from fincompress.errors import InputError
-from fincompress.params import PrepareParams
+from fincompress.params import AgNewsParams, PrepareParams
 
 SPLITS = ("train", "val", "test")
 
@@ -47,11 +49,8 @@ def split(frame: pd.DataFrame, labels: list[str], params: PrepareParams, seed: i
         )
     tested = ~frame["source"].isin(params.exclude_from_test).to_numpy()
     generator = np.random.default_rng(seed)
-    share = min(1.0, params.max_rows / len(frame)) if params.max_rows and len(frame) else 1.0
     parts: dict[str, list[int]] = {name: [] for name in SPLITS}
-    for label in labels:
-        rows = generator.permutation(np.flatnonzero(frame["label"] == label))
-        rows = rows[: round(len(rows) * share)]
+    for label, rows in _sample(frame, labels, params.max_rows, generator):
         test = rows[tested[rows]][: round(tested[rows].sum() * params.split.test)]
         others = rows[~np.isin(rows, test)]
         if params.exclude_from_test:  # the first of them are of excluded sources more often than the last
@@ -65,6 +64,49 @@ def split(frame: pd.DataFrame, labels: list[str], params: PrepareParams, seed: i
         parts["test"].extend(test)
         parts["val"].extend(others[:val])
         parts["train"].extend(others[val:])
+    return _frames(frame, parts)
+
+
+def split_training(frame: pd.DataFrame, labels: list[str], params: AgNewsParams, seed: int) -> dict[str, pd.DataFrame]:
+    """Split the rows of a data set that comes with its own test split into train and val, by label.
+
+    `params.max_train_rows` first takes a stratified sample, validation rows included.
+
+    Raises:
+        InputError: a label has too few rows for either side to get one.
+    """
+    generator = np.random.default_rng(seed)
+    parts: dict[str, list[int]] = {"train": [], "val": []}
+    for label, rows in _sample(frame, labels, params.max_train_rows, generator):
+        val = round(len(rows) * params.val)
+        if min(val, len(rows) - val) < 1:
+            raise InputError(
+                f"label `{label}` has {len(rows)} training rows, too few for one each in train and val; "
+                "add rows, or raise prepare.val or prepare.max_train_rows"
+            )
+        parts["val"].extend(rows[:val])
+        parts["train"].extend(rows[val:])
+    return _frames(frame, parts)
+
+
+def without(frame: pd.DataFrame, test: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `frame` whose text is not one of `test`."""
+    held_out = set(test["text"].map(normalise))
+    return frame[~frame["text"].map(normalise).isin(held_out)].reset_index(drop=True)
+
+
+def _sample(
+    frame: pd.DataFrame, labels: list[str], most: int | None, generator: np.random.Generator
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Label by label, the positions of its rows in random order; of all labels the same share, at most `most` rows."""
+    share = min(1.0, most / len(frame)) if most and len(frame) else 1.0
+    for label in labels:
+        rows = generator.permutation(np.flatnonzero(frame["label"] == label))
+        yield label, rows[: round(len(rows) * share)]
+
+
+def _frames(frame: pd.DataFrame, parts: dict[str, list[int]]) -> dict[str, pd.DataFrame]:
+    """The rows at these positions, in the order that they have in `frame`."""
     return {name: frame.iloc[sorted(rows)].reset_index(drop=True) for name, rows in parts.items()}
 
 

@@ -1,31 +1,46 @@
 """How a stage's command is run: Typer for its options, one clear line for what the user can mend."""
 
 import functools
+import os
 import sys
 from collections.abc import Callable
 
 import typer
 
+from fincompress import distributed
 from fincompress.errors import InputError
 
 
-def run(command: Callable[..., None]) -> None:
+def run(command: Callable[..., None], trains: bool = False) -> None:
     """Run a stage's command line.
 
     An :class:`InputError` is printed as one message on standard error and exits with 2; Ctrl-C exits
     with 130 and says that the work resumes. Anything else is a bug and keeps its traceback.
+
+    Args:
+        trains: it can do so in several processes (see `distributed`); anything else runs in one.
     """
 
     @functools.wraps(command)
     def guarded(**options) -> None:
         try:
+            if trains and distributed.is_member():
+                distributed.join()
+            elif trains and (count := distributed.wanted()) > 1:
+                raise typer.Exit(distributed.launch(count, sys.modules["__main__"].__spec__.name, sys.argv[1:]))
+            else:
+                os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # with more in sight, Trainer enlarges the batches
             command(**options)
         except InputError as error:
-            print(f"error: {error}", file=sys.stderr)
+            if distributed.is_main():
+                print(f"error: {error}", file=sys.stderr)
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
-            print("interrupted; `dvc repro` takes training up again at its last finished epoch", file=sys.stderr)
+            if not distributed.is_member():  # else the process that started it says so
+                print("interrupted; `dvc repro` takes training up again at its last finished epoch", file=sys.stderr)
             raise typer.Exit(130) from None
+        finally:
+            distributed.leave()
 
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(guarded)

@@ -12,41 +12,8 @@ import numpy as np
 import torch
 from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, PreTrainedConfig, PreTrainedModel
 
+from fincompress.architectures import architecture_of
 from fincompress.errors import InputError
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """Where an encoder keeps its linear layers: `layers` below the base model, the others below one layer."""
-
-    layers: str
-    query: str
-    key: str
-    value: str
-    attention_output: str
-    intermediate: str
-    output: str
-
-
-_BERT = Architecture(
-    layers="encoder.layer",
-    query="attention.self.query",
-    key="attention.self.key",
-    value="attention.self.value",
-    attention_output="attention.output.dense",
-    intermediate="intermediate.dense",
-    output="output.dense",
-)
-_DISTILBERT = Architecture(
-    layers="transformer.layer",
-    query="attention.q_lin",
-    key="attention.k_lin",
-    value="attention.v_lin",
-    attention_output="attention.out_lin",
-    intermediate="ffn.lin1",
-    output="ffn.lin2",
-)
-ARCHITECTURES = {"bert": _BERT, "roberta": _BERT, "distilbert": _DISTILBERT}
 
 
 @dataclass(frozen=True)
@@ -55,20 +22,6 @@ class Structure:
 
     kept_heads: list[list[int]]
     ffn_widths: list[int]
-
-
-def architecture_of(config: PreTrainedConfig) -> Architecture:
-    """The entry of `ARCHITECTURES` for a model type.
-
-    Raises:
-        InputError: there is none.
-    """
-    if config.model_type not in ARCHITECTURES:
-        raise InputError(
-            f"params.yaml: teacher.checkpoint: a model of type `{config.model_type}` cannot be pruned; "
-            f"take one of type {', '.join(ARCHITECTURES)}"
-        )
-    return ARCHITECTURES[config.model_type]
 
 
 def is_pruned(config: PreTrainedConfig) -> bool:
@@ -91,7 +44,7 @@ def head_size(config: PreTrainedConfig) -> int:
 
 def linears(model: PreTrainedModel, part: str) -> list[torch.nn.Linear]:
     """The linear layer `part` (a field of `Architecture`) of every encoder layer, in order."""
-    architecture = architecture_of(model.config)
+    architecture = architecture_of(model.config.model_type)
     layers = model.base_model.get_submodule(architecture.layers)
     return [layer.get_submodule(getattr(architecture, part)) for layer in layers]
 

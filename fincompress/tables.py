@@ -4,8 +4,10 @@ from collections.abc import Callable
 from statistics import fmean, geometric_mean
 
 from fincompress.errors import InputError
+from fincompress.params import INT8_RUNTIMES
 from fincompress.results import Results, cost_per_million, pareto_front
 from fincompress.significance import verdict
+from fincompress.variants import runtime_name
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 
@@ -40,7 +42,7 @@ COSTS: Columns = {
 """What a variant keeps, and what it costs."""
 
 BEHAVIOUR: Columns = {
-    "than the teacher": lambda results, name: verdict(results.records[name]["macro_f1_change"], results.params.margin),
+    "verdict": lambda results, name: verdict(results.records[name]["macro_f1_change"], results.params.margin),
     "McNemar p": _of(lambda record: f"{record['mcnemar_p']:.2g}"),
     "agreement": _of(lambda record: f"{record['agreement']:.1%}"),
     "right → wrong": _of(lambda record: str(record["flips"]["right_to_wrong"])),
@@ -52,7 +54,7 @@ BEHAVIOUR: Columns = {
     "validation over seeds": lambda results, name: spread(results, name, "val_macro_f1"),
     "test over seeds": lambda results, name: spread(results, name, "macro_f1"),
 }
-"""What a variant does otherwise than the teacher, how sure it is, and how much is chance."""
+"""What a variant does otherwise than the reference, how sure it is, and how much is chance."""
 
 
 def report(results: Results) -> str:
@@ -80,7 +82,7 @@ def ties(results: Results) -> str:
 
 
 def change(record: dict) -> str:
-    """Change of macro F1 against the teacher in points, with its interval."""
+    """Change of macro F1 against the reference in points, with its interval."""
     value, low, high = (f"{100 * record['macro_f1_change'][key]:+.1f}" for key in ("value", "low", "high"))
     return f"{value} [{low}, {high}]"
 
@@ -99,7 +101,7 @@ def default_int8(records: dict[str, dict]) -> str:
     It is the faster one at real sentence lengths, by the geometric mean over all networks that were measured in both;
     the difference in validation macro F1 is told beside it.
     """
-    runtimes = {"ov": "OpenVINO", "ort": "ONNX Runtime"}
+    runtimes = {key: runtime_name(f"_{key}_") for key in INT8_RUNTIMES}
     pairs = [
         {key: records[f"{name}_{key}_int8"] for key in runtimes}
         for name in records
@@ -111,9 +113,10 @@ def default_int8(records: dict[str, dict]) -> str:
     best, other = ("ort", "ov") if ratio >= 1 else ("ov", "ort")
     wins = sum(pair[best]["latency_ms"]["p50"] < pair[other]["latency_ms"]["p50"] for pair in pairs)
     f1 = fmean(pair[best]["val_macro_f1"] - pair[other]["val_macro_f1"] for pair in pairs)
+    several = f" for {wins} of {len(pairs)} networks" if len(pairs) > 1 else ""
     return (
-        f"Int8 ships in **{runtimes[best]}** by default: at real sentence lengths it is faster than {runtimes[other]} "
-        f"for {wins} of {len(pairs)} networks, {max(ratio, 1 / ratio):.1f} times on average, at {f1:+.3f} validation "
+        f"Int8 ships in **{runtimes[best]}** by default: at real sentence lengths it is faster than {runtimes[other]}"
+        f"{several}, {max(ratio, 1 / ratio):.1f} times{' on average' * bool(several)}, at {f1:+.3f} validation "
         "macro F1."
     )
 

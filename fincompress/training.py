@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,8 +22,9 @@ from transformers import (
     set_seed,
 )
 
+from fincompress.distributed import is_main, processes
 from fincompress.evaluation import scores
-from fincompress.files import atomic_folder, read_json
+from fincompress.files import atomic_folder, read_json, remove_folder
 from fincompress.params import TrainingParams
 
 SCRATCH = Path(".scratch")
@@ -49,16 +50,19 @@ def train(
     scratch: Path,
     curves: Path,
     objective: Objective | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> dict:
     """Fine-tune `model` in place to its best epoch by validation macro F1.
 
     AdamW without weight decay on biases and LayerNorm, linear warm-up then linear decay, length-grouped batches
     with dynamic padding, bf16 (else fp16) on a GPU. After every epoch the whole state goes to `scratch`; a run
-    that finds a state there goes on from it and ends with the same weights as an uninterrupted one.
+    that finds a state there goes on from it and ends with the same weights as an uninterrupted one. Several processes
+    (see `distributed`) share every batch.
 
     Args:
         objective: the training loss; the model's own cross-entropy if None. Validation loss is cross-entropy always.
         curves: folder for the learning curves (TSV files, one point an epoch).
+        callbacks: told of what the Trainer does, beside its own.
 
     Returns:
         `val_macro_f1` and `best_epoch` of the weights kept, and `epochs` run.
@@ -73,7 +77,7 @@ def train(
         eval_dataset=val_set,
         data_collator=lambda rows: _pad(rows, tokenizer),
         compute_metrics=lambda result: scores(result.label_ids, result.predictions.argmax(axis=-1)),
-        callbacks=[EarlyStoppingCallback(params.patience), _Curves(scratch / "curves", params.epochs)],
+        callbacks=[EarlyStoppingCallback(params.patience), _Curves(scratch / "curves", params.epochs), *callbacks],
     )
     trainer.objective = objective
     trainer.remove_callback(PrinterCallback)  # `_Curves` prints a line an epoch
@@ -92,8 +96,7 @@ def train(
             "best_epoch": round(best["epoch"]),
             "epochs": round(trainer.state.epoch),
         }
-    if trainer.is_world_process_zero():
-        _publish_curves(scratch / "curves", curves)
+    _publish_curves(scratch / "curves", curves)
     model.eval()
     return summary
 
@@ -109,10 +112,10 @@ def scratch_folder(stage: str, params: dict, inputs: list[Path]) -> Path:
     """The git-ignored folder for a stage's resume state, named by a hash of all that determines the result.
 
     DVC removes a stage's outputs before it runs, so the state must live outside them. The hash covers the
-    parameters, the bytes of every input file, the library's code and the versions it runs on: a state is never
-    taken up by a different computation. Folders of the same stage under other hashes are removed.
+    parameters, the bytes of every input file, the library's code, the versions it runs on and the number of processes:
+    a state is never taken up by a different computation. Folders of the same stage under other hashes are removed.
     """
-    digest = hashlib.sha256(json.dumps(params, sort_keys=True, default=str).encode())
+    digest = hashlib.sha256(json.dumps([params, processes()], sort_keys=True, default=str).encode())
     for package in ("torch", "transformers", "nncf"):
         digest.update(version(package).encode())
     code = Path(__file__).parent.glob("*.py")
@@ -122,7 +125,7 @@ def scratch_folder(stage: str, params: dict, inputs: list[Path]) -> Path:
     folder = SCRATCH / f"{stage}-{digest.hexdigest()[:16]}"
     for other in SCRATCH.glob(f"{stage}-*"):
         if other != folder:
-            shutil.rmtree(other)
+            remove_folder(other)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -132,7 +135,7 @@ def _arguments(params: TrainingParams, seed: int, scratch: Path) -> TrainingArgu
     return TrainingArguments(
         output_dir=str(scratch),
         num_train_epochs=params.epochs,
-        per_device_train_batch_size=params.batch_size,
+        per_device_train_batch_size=params.batch_size // processes(),
         per_device_eval_batch_size=64,
         learning_rate=params.learning_rate,
         weight_decay=params.weight_decay,
@@ -149,6 +152,8 @@ def _arguments(params: TrainingParams, seed: int, scratch: Path) -> TrainingArgu
         greater_is_better=True,
         restore_callback_states_from_checkpoint=True,
         seed=seed,
+        use_cpu=processes() > 1 and not torch.cuda.is_available(),  # else several processes want a GPU each
+        ddp_find_unused_parameters=False,  # none is, though the projections of `ikd` are used outside of the model
         bf16=bf16,
         fp16=torch.cuda.is_available() and not bf16,
         dataloader_pin_memory=torch.cuda.is_available(),
@@ -184,7 +189,7 @@ class _Curves(TrainerCallback):
         self.live: Live | None = None
 
     def on_train_begin(self, args, state, control, **kwargs):
-        if state.is_world_process_zero:
+        if is_main():
             self.live = Live(str(self.folder), save_dvc_exp=False, dvcyaml=None)
             for logs in state.log_history:  # of the epochs before a resume
                 self._log(logs)
@@ -220,7 +225,7 @@ def _last_complete_checkpoint(scratch: Path) -> str | None:
         try:
             read_json(folder / "trainer_state.json")
         except (OSError, ValueError):
-            shutil.rmtree(folder)
+            remove_folder(folder)
         else:
             return str(folder)
     return None

@@ -1,13 +1,51 @@
 """What a variant is: a trained network in the format of one runtime, with one name everywhere."""
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from fincompress.params import INT8_RUNTIMES, NETWORKS
+from fincompress.params import INT8_RUNTIMES, NETWORKS, pipeline_kind
 
-REFERENCE = "teacher"
-"""The variant that all others are compared with."""
+
+@dataclass(frozen=True)
+class Pipeline:
+    """What a pipeline trains and converts; all else is compared with the first network."""
+
+    networks: tuple[str, ...]  # trained, in fp32
+    quantized: dict[str, tuple[str, ...]]  # those of them converted to int8 after training, for which `INT8_RUNTIMES`
+    int8_folder: str  # of the converted ones, below models/
+    torch_int8: tuple[str, ...]  # those measured in PyTorch's own int8 as well, for comparison
+    qat: bool  # whether a network is trained in int8
+
+
+PIPELINES = {
+    "side_by_side": Pipeline(
+        networks=NETWORKS,
+        quantized=dict.fromkeys(NETWORKS, tuple(INT8_RUNTIMES)),
+        int8_folder="ptq",
+        torch_int8=("teacher",),
+        qat=True,
+    ),
+    "stacked": Pipeline(
+        networks=("baseline", "prune", "recover"),
+        quantized={"baseline": ("ort",), "recover": tuple(INT8_RUNTIMES)},
+        int8_folder="quantize",
+        torch_int8=("recover",),
+        qat=False,
+    ),
+}
+"""Key of `params.SCHEMAS` -> what that pipeline makes."""
+
+
+def current_pipeline() -> Pipeline:
+    """The pipeline of the params.yaml in the working directory."""
+    return PIPELINES[pipeline_kind()]
+
+
+def reference_of(names: Collection[str]) -> str:
+    """Which of these variants, all of one pipeline, the others are compared with."""
+    return next(pipeline.networks[0] for pipeline in PIPELINES.values() if pipeline.networks[0] in names)
 
 
 @dataclass(frozen=True)
@@ -21,22 +59,24 @@ class Variant:
     shipped: Path | None = None  # the folder whose bytes are its size, where that is not `folder`
 
 
-def saved_variants(models: Path) -> list[Variant]:
-    """Those that the pipeline keeps below `models`, in the order of `params.SAVED`: fp32, `qat`, then int8."""
+def saved_variants(models: Path, pipeline: Pipeline) -> list[Variant]:
+    """Those that a pipeline keeps below `models`: fp32, trained in int8, converted to int8."""
     return [
-        *(Variant(network, network, "torch", models / network) for network in NETWORKS),
-        Variant("qat", "qat", "openvino", models / "qat"),
+        *(Variant(network, network, "torch", models / network) for network in pipeline.networks),
+        *([Variant("qat", "qat", "openvino", models / "qat")] if pipeline.qat else []),
         *(
-            Variant(f"{network}_{key}_int8", network, runtime, models / "ptq" / f"{network}_{key}_int8")
-            for network in NETWORKS
-            for key, runtime in INT8_RUNTIMES.items()
+            Variant(name, network, INT8_RUNTIMES[key], models / pipeline.int8_folder / name)
+            for network, keys in pipeline.quantized.items()
+            for key in keys
+            for name in [f"{network}_{key}_int8"]
         ),
     ]
 
 
 def saved_folder(name: str, models: Path = Path("models")) -> Path | None:
     """The folder of a variant below `models`; None where the pipeline keeps none."""
-    return next((variant.folder for variant in saved_variants(models) if variant.name == name), None)
+    variants = saved_variants(models, current_pipeline())
+    return next((variant.folder for variant in variants if variant.name == name), None)
 
 
 def network_of(variant: str) -> str:

@@ -22,7 +22,7 @@ from fincompress.outside import read_extra
 from fincompress.params import load_params
 from fincompress.provenance import describe
 from fincompress.quantization import save_torch_int8
-from fincompress.variants import Variant, saved_variants
+from fincompress.variants import Pipeline, Variant, current_pipeline, saved_variants
 
 
 def main(
@@ -32,22 +32,23 @@ def main(
     tables: Path = Path("plots/tables"),
 ) -> None:
     """Write METRICS/<variant>.json, the machine's record beside them, and the raw TABLES."""
-    params = load_params("seed", "benchmark", "evaluate")
+    params, pipeline = load_params("seed", "benchmark", "evaluate"), current_pipeline()
     splits = {name: read_split(data, name) for name in ("val", "test")}
     extra = read_extra(params.evaluate.extra, read_labels(data), data)
     with tempfile.TemporaryDirectory() as temporary:
-        variants = build_variants(data, models, Path(temporary))
+        variants = build_variants(data, models, Path(temporary), pipeline)
         texts = {name: rows["text"].tolist() for name, rows in {**extra, **splits}.items()}
         measured = measure(variants, texts, params.benchmark, params.seed)
         originals = [variant for variant in variants if variant.runtime in ("torch", "bag_of_words")]
         parameters = {variant.network: count_parameters(variant.folder) for variant in originals}
-        parameters["qat"] = parameters[read_json(models / "qat" / "training.json")["source"]]
+        if pipeline.qat:
+            parameters["qat"] = parameters[read_json(models / "qat" / "training.json")["source"]]
         results = variant_metrics(variants, measured, splits, parameters, params.evaluate, params.seed)
     for name, record in results.items():
         write_json(metrics / f"{name}.json", record)
     test = splits["test"]
     write_json(metrics / "about" / "environment.json", environment(params.benchmark.threads))
-    write_json(metrics / "about" / "models.json", describe(models, sorted(set(test["source"]))))
+    write_json(metrics / "about" / "models.json", describe(models, pipeline.networks, sorted(set(test["source"]))))
     for name, table in {
         "latency_samples": measured.samples[["variant", "protocol", "round", "ms", "encode_ms", "disturbed"]].round(4),
         "latency_rounds": round_medians(measured.samples),
@@ -62,16 +63,18 @@ def main(
             table.to_csv(path, index=False, lineterminator="\n")
 
 
-def build_variants(data: Path, models: Path, folder: Path) -> list[Variant]:
-    """Every saved variant, the teacher in every other format that it is compared in, and the floor."""
-    variants = saved_variants(models)
-    teacher = models / "teacher"
-    to_onnx(teacher, folder / "onnx")
-    variants.append(Variant("teacher_ort_fp32", "teacher", "onnxruntime", folder / "onnx"))
-    to_openvino(teacher, folder / "openvino")
-    variants.append(Variant("teacher_ov_fp32", "teacher", "openvino", folder / "openvino"))
-    save_torch_int8(teacher, folder / "torch_int8")
-    variants.append(Variant("teacher_torch_int8", "teacher", "torch_int8", teacher, shipped=folder / "torch_int8"))
+def build_variants(data: Path, models: Path, folder: Path, pipeline: Pipeline) -> list[Variant]:
+    """Every saved variant, the first network in every other format that it is compared in, and the floor."""
+    variants = saved_variants(models, pipeline)
+    first = pipeline.networks[0]
+    to_onnx(models / first, folder / "onnx")
+    variants.append(Variant(f"{first}_ort_fp32", first, "onnxruntime", folder / "onnx"))
+    to_openvino(models / first, folder / "openvino")
+    variants.append(Variant(f"{first}_ov_fp32", first, "openvino", folder / "openvino"))
+    for network in pipeline.torch_int8:
+        shipped = folder / f"{network}_torch_int8"
+        save_torch_int8(models / network, shipped)
+        variants.append(Variant(shipped.name, network, "torch_int8", models / network, shipped))
     BagOfWords.fit(read_split(data, "train"), read_labels(data)).save(folder / "bag_of_words")
     variants.append(Variant("bag_of_words", "bag_of_words", "bag_of_words", folder / "bag_of_words"))
     return variants

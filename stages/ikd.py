@@ -1,7 +1,6 @@
 """ikd: distil soft labels, hidden states and attention into a smaller student (TinyBERT, Jiao et al. 2020)."""
 
 import math
-import shutil
 from pathlib import Path
 
 from transformers import set_seed
@@ -10,6 +9,7 @@ from fincompress import stage
 from fincompress.checkpoints import load_model, save
 from fincompress.dataset import read_labels, read_split, tokenise
 from fincompress.distillation import build_student
+from fincompress.files import remove_folder
 from fincompress.intermediate import (
     add_projections,
     drop_projections,
@@ -59,9 +59,9 @@ def main(
     )
     drop_projections(student)
     save(student, tokenizer, out, {"origin": origin, **summary})
-    shutil.rmtree(scratch)
+    remove_folder(scratch)
     print(f"ikd: val macro F1 {summary['val_macro_f1']:.4f} at epoch {summary['best_epoch']}")
 
 
 if __name__ == "__main__":
-    stage.run(main)
+    stage.run(main, trains=True)

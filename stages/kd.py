@@ -1,6 +1,5 @@
 """kd: distil the teacher's soft labels into a smaller student (Hinton et al. 2015)."""
 
-import shutil
 from pathlib import Path
 
 from transformers import set_seed
@@ -9,6 +8,7 @@ from fincompress import stage
 from fincompress.checkpoints import load_model, save
 from fincompress.dataset import read_labels, read_split, tokenise
 from fincompress.distillation import add_teacher_logits, build_student, soft_label_objective
+from fincompress.files import remove_folder
 from fincompress.outside import add_transfer
 from fincompress.params import load_params
 from fincompress.training import scratch_folder, train
@@ -42,9 +42,9 @@ def main(
         objective=soft_label_objective(params.kd.temperature, params.kd.alpha),
     )
     save(student, tokenizer, out, {"origin": origin, **summary})
-    shutil.rmtree(scratch)
+    remove_folder(scratch)
     print(f"kd: val macro F1 {summary['val_macro_f1']:.4f} at epoch {summary['best_epoch']}")
 
 
 if __name__ == "__main__":
-    stage.run(main)
+    stage.run(main, trains=True)

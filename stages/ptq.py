@@ -1,36 +1,40 @@
-"""ptq: every fp32 network in int8, for OpenVINO and for ONNX Runtime."""
+"""ptq, quantize: networks in int8 after training, for OpenVINO and for ONNX Runtime."""
 
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Literal
 
 from fincompress import stage
 from fincompress.dataset import read_split
-from fincompress.params import NETWORKS, load_params
+from fincompress.params import load_params
 from fincompress.quantization import calibration_texts, to_onnx_int8, to_openvino_int8
+from fincompress.variants import current_pipeline
 
 PROCESSES = 2  # exporting and calibrating are Python on one core, most of the time
 
 
 def main(
+    section: Literal["ptq", "quantize"],
     data: Path = Path("data"),
     models: Path = Path("models"),
-    out: Path = Path("models/ptq"),
     seed: int | None = None,
 ) -> None:
-    """Write OUT/<network>_ov_int8 and OUT/<network>_ort_int8 for every network in MODELS."""
-    params = load_params("seed", "ptq", seed=seed)
-    texts = calibration_texts(read_split(data, "train"), params.ptq.calibration_samples, params.seed)
+    """Write MODELS/SECTION/<network>_ov_int8 and …_ort_int8 for the networks in MODELS that are quantised so."""
+    loaded = load_params("seed", section, seed=seed)
+    params = getattr(loaded, section)
+    texts = calibration_texts(read_split(data, "train"), params.calibration_samples, loaded.seed)
     pool = ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn"))
     try:
         jobs = {}
-        for network in NETWORKS:
-            targets = {key: out / f"{network}_{key}_int8" for key in ("ov", "ort")}
-            jobs[pool.submit(to_openvino_int8, models / network, targets["ov"], texts, params.ptq)] = targets["ov"]
-            jobs[pool.submit(to_onnx_int8, models / network, targets["ort"], params.ptq)] = targets["ort"]
+        for network, keys in current_pipeline().quantized.items():
+            for key in keys:
+                source, target = models / network, models / section / f"{network}_{key}_int8"
+                convert, given = {"ov": (to_openvino_int8, (texts, params)), "ort": (to_onnx_int8, (params,))}[key]
+                jobs[pool.submit(convert, source, target, *given)] = target
         for job in as_completed(jobs):
             job.result()
-            print(f"ptq: {jobs[job]}", flush=True)
+            print(f"{section}: {jobs[job]}", flush=True)
     finally:
         pool.shutdown(cancel_futures=True)
 

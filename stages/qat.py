@@ -1,6 +1,5 @@
 """qat: fine-tune a network with int8 fake quantisation towards the teacher, and convert it to int8 for OpenVINO."""
 
-import shutil
 from pathlib import Path
 
 from transformers import set_seed
@@ -9,6 +8,7 @@ from fincompress import stage
 from fincompress.checkpoints import load_model, load_tokenizer
 from fincompress.dataset import read_labels, read_split, tokenise
 from fincompress.distillation import add_teacher_logits, soft_label_objective
+from fincompress.files import remove_folder
 from fincompress.params import load_params
 from fincompress.qat import convert, fake_quantize
 from fincompress.quantization import calibration_texts
@@ -45,7 +45,7 @@ def main(
         objective=soft_label_objective(params.qat.temperature, params.qat.alpha),
     )
     converted = convert(model, source, out, rows["val"], labels, {"source": params.qat.source, **summary})
-    shutil.rmtree(scratch)
+    remove_folder(scratch)
     print(
         f"qat: val macro F1 {summary['val_macro_f1']:.4f} at epoch {summary['best_epoch']}; "
         f"converted to int8 {converted['val_macro_f1']:.4f}, {converted['agreement']:.1%} of predictions the same"
@@ -53,4 +53,4 @@ def main(
 
 
 if __name__ == "__main__":
-    stage.run(main)
+    stage.run(main, trains=True)

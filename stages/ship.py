@@ -8,7 +8,7 @@ from fincompress.cards import card
 from fincompress.files import atomic_folder, read_json
 from fincompress.params import load_params
 from fincompress.results import load_results
-from fincompress.variants import saved_variants
+from fincompress.variants import current_pipeline, saved_variants
 
 
 def main(
@@ -22,7 +22,7 @@ def main(
     results = load_results(metrics, tables, params)
     data = read_json(metrics / "about" / "data.json")
     with atomic_folder(out) as folder:
-        for variant in saved_variants(models):
+        for variant in saved_variants(models, current_pipeline()):
             if variant.name in params.ship.variants:
                 shutil.copytree(variant.folder, folder / variant.name)
                 text = card(variant, results, data, params.source, params.ship.license)

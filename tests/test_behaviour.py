@@ -23,7 +23,7 @@ def test_every_flip_is_listed_with_its_direction():
         "kind": ["right_to_wrong", "wrong_to_right", "wrong_to_wrong", "right_to_wrong"],
         "reversal": [True, True, True, False],
         "label": ["positive", "positive", "neutral", "negative"],
-        "teacher": ["positive", "negative", "positive", "negative"],
+        "reference": ["positive", "negative", "positive", "negative"],
         "predicted": ["negative", "positive", "negative", "neutral"],
         "confidence": [0.5124] * 4,
     }

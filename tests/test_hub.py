@@ -204,26 +204,16 @@ def test_make_finbert_runs_from_download_to_plots_and_marks_what_finbert_has_see
     project = fresh_project.copy(tmp_path / "project")
     (project.root / "tiny/headlines.txt").write_text("\n".join(f"Shares of company {n} fall" for n in range(40)))
     (project.root / "tiny/tweets.csv").write_text("text,label\nProfit warning,negative\nProfit soars,positive\n")
-    ready = Path(sys.prefix) / ".ready"
     chosen = "student.init=tiny/encoder", "kd.transfer=[tiny/headlines.txt]", "evaluate.extra=[tiny/tweets.csv]"
-    command = ["make", "finbert", f"VENV={sys.prefix}", "-o", str(ready), f"SET=-S {' -S '.join(chosen)}"]
-    result = subprocess.run(
-        command,
-        cwd=project.root,
-        env={**project.environment(), **environment(hub, tmp_path / "home")},
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    assert result.returncode == 0, result.stdout + result.stderr
+    printed = project.make("finbert", f"SET=-S {' -S '.join(chosen)}", environment=environment(hub, tmp_path / "home"))
     data, models = (read_json(project.root / f"metrics/about/{name}.json") for name in ("data", "models"))
     assert data["rows"]["all"] == 270 and data["origins"]["financial_phrasebank"]["commit"] == COMMIT
     assert models["teacher"] == {"checkpoint": FINBERT, "revision": "main", "commit": COMMIT}
     assert models["student"] == {"checkpoint": "tiny/encoder", "revision": "main", "commit": COMMIT}
     assert list(models["contamination"]) == ["financial_phrasebank"]
     assert set(models["published"]["macro_f1_by_source"]) == {"financial_phrasebank", "fiqa"}
-    assert "`ProsusAI/finbert` as published |" in result.stdout
-    assert "financial_phrasebank (seen before), " in result.stdout
-    assert "tweets (out of domain), 2 rows" in result.stdout
-    assert result.stdout.count("transfer: 40 unlabelled texts; 0 left out") == 2  # kd and ikd
+    assert "`ProsusAI/finbert` as published |" in printed
+    assert "financial_phrasebank (seen before), " in printed
+    assert "tweets (out of domain), 2 rows" in printed
+    assert printed.count("transfer: 40 unlabelled texts; 0 left out") == 2  # kd and ikd
     assert (project.root / "plots/figures/f1_against_latency.png").is_file()

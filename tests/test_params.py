@@ -67,7 +67,7 @@ def test_only_the_sections_asked_for_can_be_read():
         (
             "prune50.importance",
             "l0",
-            "prune50.importance: Input should be 'entropy', 'magnitude', 'gradient'",
+            "prune50.importance: Input should be 'entropy', 'attention', 'magnitude'",
         ),
         (
             "qat.source",

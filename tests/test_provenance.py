@@ -19,6 +19,6 @@ SOURCES = ["financial_phrasebank", "fiqa"]
     ],
 )
 def test_contamination_is_told_by_source(teacher, student, trained_on, sources, seen):
-    told = contamination(teacher, student, trained_on, sources)
+    told = contamination([teacher, student], trained_on, sources)
     assert set(told) == set(seen)
     assert all(part in told[source] for source, part in seen.items())

@@ -26,6 +26,7 @@ from transformers import (
 )
 
 from fincompress import pruning, pruning_study, surgery
+from fincompress.architectures import ARCHITECTURES
 from fincompress.checkpoints import load_model, load_tokenizer, save
 from fincompress.dataset import tokenise
 from fincompress.distillation import build_student
@@ -33,8 +34,8 @@ from fincompress.errors import InputError
 from fincompress.export import to_onnx
 from fincompress.files import read_json
 from fincompress.importance import head_importance, neuron_importance
-from fincompress.params import PruneParams, StudentParams, load_params
-from fincompress.pruning import least_important, predict, prune, removal_schedule
+from fincompress.params import FirstPruneParams, StudentParams, load_params
+from fincompress.pruning import least_important, predict, prune, removal_schedule, scoring_rows
 from fincompress.runtime import open_classifier, predict_logits
 from fincompress.sources import read_embedded
 from fincompress.surgery import Structure, linears, remove, structure_of
@@ -68,13 +69,14 @@ TEXTS = [
 REMOVED = [(0, 1), (0, 3), (2, 0), (2, 1), (2, 3)]
 
 
-def params(**changes) -> PruneParams:
+def params(**changes) -> FirstPruneParams:
     values = {
         "source": "teacher",
         "heads_fraction": 0.5,
         "heads_per_round": 0.25,
         "ffn_fraction": 0.0,
         "importance": "entropy",
+        "importance_batches": None,
         "epochs": 1,
         "patience": 1,
         "batch_size": 8,
@@ -83,7 +85,7 @@ def params(**changes) -> PruneParams:
         "dropout": 0.1,
         "warmup_ratio": 0.1,
     }
-    return PruneParams(**{**values, **changes})
+    return FirstPruneParams(**{**values, **changes})
 
 
 def classifier(model_type: str = "bert"):
@@ -172,7 +174,7 @@ def test_the_last_head_of_a_layer_cannot_be_removed():
 
 
 def test_another_architecture_is_one_clear_error():
-    with pytest.raises(InputError, match=r"type `electra` cannot be pruned.*bert, roberta, distilbert"):
+    with pytest.raises(InputError, match="type `electra` is not supported; take one of type bert, distilbert"):
         structure_of(
             AutoClassifier.from_config(ElectraConfig(num_hidden_layers=1, hidden_size=8, num_attention_heads=2))
         )
@@ -181,8 +183,7 @@ def test_another_architecture_is_one_clear_error():
 @pytest.mark.parametrize("model_type", CONFIGS)
 def test_entropy_importance_is_that_of_plain_loops_over_every_sentence_alone(model_type, tokenizer, rows):
     model = classifier(model_type)
-    if model_type != "bert":
-        tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    tokenizer.model_input_names = ARCHITECTURES[model_type].inputs
     remove(model, [(0, 2)])
     expected = brute_force_entropy(model, rows)
     scored = head_importance(model, tokenizer, rows, "entropy", seed=0)
@@ -211,7 +212,7 @@ def brute_force_entropy(model, rows) -> np.ndarray:
     return expected
 
 
-@pytest.mark.parametrize("criterion", ["entropy", "gradient", "neurons"])
+@pytest.mark.parametrize("criterion", ["entropy", "attention", "gradient", "neurons"])
 def test_padding_changes_no_score(criterion, tokenizer, rows):
     def score():
         if criterion == "neurons":
@@ -275,6 +276,40 @@ def test_magnitude_is_the_norm_of_all_weights_of_a_head(tokenizer, rows):
         weights = [linears(whole, part)[layer].weight[mine] for part in ("query", "key", "value")]
         weights.append(linears(whole, "attention_output")[layer].weight[:, mine])
         assert scored[layer, head] == pytest.approx(torch.cat([w.flatten() for w in weights]).norm().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("model_type", CONFIGS)
+def test_attention_importance_is_the_mean_size_of_what_a_head_gives(model_type, tokenizer, rows):
+    """By the definition, softmax(QKᵀ/√d)V, from the model's own weights, one unpadded sentence at a time."""
+    model = classifier(model_type)
+    tokenizer.model_input_names = ARCHITECTURES[model_type].inputs
+    remove(model, [(1, 0)])
+    scored = head_importance(model, tokenizer, rows, "attention", seed=0)
+    model.set_attn_implementation("eager")
+    sizes, weights = {}, {}
+    for ids in rows["input_ids"]:
+        with torch.inference_mode():
+            outputs = model(input_ids=torch.tensor([ids]), output_attentions=True, output_hidden_states=True)
+            for layer, kept in enumerate(structure_of(model).kept_heads):
+                value = linears(model, "value")[layer](outputs.hidden_states[layer])[0]  # [seq, heads · size]
+                for position, head in enumerate(kept):
+                    attention = outputs.attentions[layer][0, position]  # [seq, seq]
+                    context = attention @ value[:, position * SIZE : (position + 1) * SIZE]
+                    sizes.setdefault((layer, head), []).extend(context.abs().mean(dim=1).tolist())
+                    weights.setdefault((layer, head), []).append(attention.abs().mean().item())
+    for place, values in sizes.items():
+        assert scored[place] == pytest.approx(sum(values) / len(values), rel=1e-4)
+    assert np.isnan(scored[1, 0]) and len(sizes) == LAYERS * HEADS - 1
+    means = [sum(values) / len(values) for values in weights.values()]  # of the probabilities: the same for every head
+    assert max(means) == pytest.approx(min(means), rel=1e-5)
+
+
+def test_heads_are_scored_on_as_many_mini_batches_as_asked(rows):
+    few = params(importance_batches=2, batch_size=4)
+    assert len(scoring_rows(rows, few, seed=0)) == 8 and scoring_rows(rows, params(), seed=0) is rows
+    assert scoring_rows(rows, few, seed=0)["input_ids"] == scoring_rows(rows, few, seed=0)["input_ids"]
+    assert scoring_rows(rows, few, seed=0)["input_ids"] != scoring_rows(rows, few, seed=1)["input_ids"]
+    assert len(scoring_rows(rows, params(importance_batches=99), seed=0)) == len(rows)
 
 
 def test_random_importance_depends_on_the_seed_alone(tokenizer, rows):
@@ -370,7 +405,7 @@ def run(model, tokenizer, rows, scratch, **changes):
     return prune(model, tokenizer, rows, rows, chosen, schedule=schedule, seed=1, scratch=scratch)
 
 
-@pytest.mark.parametrize("importance", ["entropy", "magnitude", "gradient", "random"])
+@pytest.mark.parametrize("importance", ["entropy", "attention", "magnitude", "gradient", "random"])
 def test_pruning_removes_the_exact_count_and_records_every_round(importance, tokenizer, rows, tmp_path):
     model, record = run(classifier(), tokenizer, rows, tmp_path, importance=importance, ffn_fraction=0.25)
     structure = structure_of(model)
@@ -520,9 +555,11 @@ def test_the_study_has_a_row_a_criterion_and_seed_and_does_not_repeat_them(saved
     out = tmp_path / "results/study.csv"
     rows = pruning_study.study("prune30", [1, 2], folder, tmp_path / "data", out)
     assert list(zip(rows["importance"], rows["seed"], strict=True)) == [
-        (criterion, seed) for criterion in ("entropy", "magnitude", "gradient", "random") for seed in (1, 2)
+        (criterion, seed)
+        for criterion in ("entropy", "attention", "magnitude", "gradient", "random")
+        for seed in (1, 2)
     ]
     assert (rows["heads_removed"] == 2).all() and rows["macro_f1"].between(0, 1).all()
     monkeypatch.setattr(pruning_study, "prune", None)
     again = pruning_study.study("prune30", [1, 2], folder, tmp_path / "data", out)
-    assert len(again) == 8 and pruning_study.page(again).count("| 2 | 2 |") == 4
+    assert len(again) == 10 and pruning_study.page(again).count("| 2 | 2 |") == 5

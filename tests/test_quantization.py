@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from fincompress.params import PtqParams, TrainingParams
 from fincompress.quantization import calibration_texts, save_torch_int8, to_onnx_int8, to_openvino_int8
 from fincompress.runtime import open_classifier, predict_logits
 from fincompress.training import train
+from fincompress.variants import PIPELINES
 
 PARAMS = PtqParams(calibration_samples=16, keep_classifier_float=False)
 RUNTIMES = {
@@ -194,7 +196,9 @@ def ptq_stage(tmp_path, monkeypatch):
     (tmp_path / "models").mkdir()
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(ptq, "NETWORKS", ("kd",))
+    monkeypatch.setattr(
+        ptq, "current_pipeline", lambda: replace(PIPELINES["side_by_side"], quantized={"kd": ("ov", "ort")})
+    )
     return ptq
 
 
@@ -204,14 +208,24 @@ def test_ptq_reads_no_held_out_text(models, ptq_stage, monkeypatch):
     monkeypatch.setattr(ptq_stage, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))  # sees the patches
     monkeypatch.setattr(ptq_stage, "to_openvino_int8", lambda checkpoint, out, texts, params: seen.extend(texts))
     monkeypatch.setattr(ptq_stage, "to_onnx_int8", lambda checkpoint, out, params: None)
-    ptq_stage.main()
+    ptq_stage.main("ptq")
     assert seen and set(seen) <= set(TRAIN["text"])
 
 
 def test_ptq_names_a_missing_checkpoint_and_writes_nothing(ptq_stage):
     with pytest.raises(InputError, match="models/kd"):
-        ptq_stage.main()
+        ptq_stage.main("ptq")
     assert not [path for path in Path("models").rglob("*") if path.is_file()]
+
+
+def test_a_model_is_the_same_files_whatever_the_process_converted_before(models, tmp_path):
+    to_openvino(models["fp32"], tmp_path / "other")
+    for name in ("first", "second"):
+        to_openvino_int8(models["fp32"], tmp_path / name, TEXTS[:2], PARAMS)
+        to_onnx_int8(models["fp32"], tmp_path / f"{name}_ort", PARAMS)
+    for first in [*(tmp_path / "first").iterdir(), *(tmp_path / "first_ort").iterdir()]:
+        second = tmp_path / first.parent.name.replace("first", "second") / first.name
+        assert first.read_bytes() == second.read_bytes(), first.name
 
 
 def test_a_failing_conversion_leaves_nothing(models, tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from fincompress.files import read_json
 
 def stage_of(command: list[str]) -> str:
     module = command[2].removeprefix("stages.")
-    return command[3] if module == "prune" else module
+    return command[3] if module in ("teacher", "prune", "ptq") else module
 
 
 def test_a_stage_that_fails_is_named_and_those_before_it_are_not_run_again(tmp_path, monkeypatch):

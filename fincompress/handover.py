@@ -1,0 +1,86 @@
+"""Exporting a model as a folder that works alone: converted, with tokenizer and card, checked against its source."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fincompress.errors import InputError
+from fincompress.files import atomic_folder, read_json
+from fincompress.runtime import open_classifier, predict_logits, runtime_of
+from fincompress.sources import read_embedded
+from fincompress.templating import template
+
+RUNTIMES = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
+"""Format -> the runtime it is for."""
+TEXTS = 64  # of the embedded corpus, that source and export are compared on
+TOLERANCE = 1e-3  # of a logit; float arithmetic in another order
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was written and how near it is to its source."""
+
+    folder: Path
+    texts: int
+    difference: float  # largest, of a logit
+
+
+def export(source: Path, kind: str, out: Path) -> Export:
+    """Write the model in `source` to `out` in a format (`torch`, `onnx`, `openvino`), reload it and compare logits.
+
+    A checkpoint converts to any of them, in fp32; what is converted already is only copied.
+
+    Raises:
+        InputError: `out` exists, `source` cannot become that format, or the copy answers otherwise.
+    """
+    check_new(out)
+    made_for, runtime = runtime_of(source), RUNTIMES[kind]
+    if made_for not in (runtime, "torch"):
+        raise InputError(
+            f"{source}: a model for {made_for} cannot become {kind}; export the checkpoint it was made from"
+        )
+    with atomic_folder(out) as folder:
+        _convert(source, folder, made_for, kind)
+        texts = read_embedded()["text"].head(TEXTS).tolist()
+        expected, found = (
+            predict_logits(open_classifier(path, name, threads=1), texts)
+            for path, name in ((source, made_for), (folder, runtime))
+        )
+        difference = float(np.abs(found - expected).max())
+        if not difference <= TOLERANCE:
+            raise InputError(f"{source} as {kind} gives other logits, by up to {difference:.2g}; nothing was written")
+        card = template("export.md").render(
+            name=source.name,
+            kind=kind,
+            runtime=runtime,
+            labels=list(read_json(folder / "config.json")["id2label"].values()),
+            max_length=read_json(folder / "tokenizer_config.json")["model_max_length"],
+            texts=len(texts),
+            difference=difference,
+            record=_record(source.name),
+        )
+        (folder / "README.md").write_text(card, encoding="utf-8")
+    return Export(out, len(texts), difference)
+
+
+def check_new(folder: Path) -> None:
+    """An error where there is a file or a folder with content, which writing the folder would replace."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder}: exists already; name a new folder")
+
+
+def _convert(source: Path, folder: Path, made_for: str, kind: str) -> None:
+    if made_for == RUNTIMES[kind]:
+        shutil.copytree(source, folder, dirs_exist_ok=True)
+        return
+    from fincompress.export import to_onnx, to_openvino  # they import torch
+
+    (to_onnx if kind == "onnx" else to_openvino)(source, folder)
+
+
+def _record(name: str) -> dict | None:
+    """What the last run measured of a variant of this name, if there was one."""
+    path = Path("metrics") / f"{name}.json"
+    return read_json(path) if path.is_file() else None
