@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from fincompress.bulk import fingerprint, score_file
 from fincompress.errors import InputError
-from fincompress.files import read_json, write_json
+from fincompress.files import check_new, read_json, write_json
 from fincompress.runtime import runtime_of
 from fincompress.serving import load_classifier
 
@@ -111,9 +111,8 @@ def _claim(scoring: Scoring, target: Path) -> None:
     if (target / _JOB).is_file():
         if read_json(target / _JOB) != job:
             raise InputError(f"{target}: holds what another model or other options scored; name a new folder")
-    elif target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise InputError(f"{target}: exists already; name a new folder")
     else:
+        check_new(target)
         write_json(target / _JOB, job)
 
 

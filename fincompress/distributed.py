@@ -42,10 +42,11 @@ def wanted() -> int:
     value = os.environ.get(VARIABLE, "1")
     if not value.isdecimal() or int(value) < 1:
         raise InputError(f"{VARIABLE}: `{value}` is not a number of processes; unset it, or set it to 1 or more")
-    import torch
+    if int(value) > 1:  # looking would fix which GPUs a process sees, before `stage` hides all but one
+        import torch
 
-    if torch.cuda.is_available() and int(value) > torch.cuda.device_count():
-        raise InputError(f"{VARIABLE}: {value} is more than the {torch.cuda.device_count()} GPUs here")
+        if torch.cuda.is_available() and int(value) > torch.cuda.device_count():
+            raise InputError(f"{VARIABLE}: {value} is more than the {torch.cuda.device_count()} GPUs here")
     return int(value)
 
 

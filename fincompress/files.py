@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fincompress.distributed import is_main
+from fincompress.errors import InputError
 
 
 @contextmanager
@@ -42,6 +43,12 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             os.replace(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_new(folder: Path) -> None:
+    """An error where there is a file, or a folder with content, which writing the folder would replace."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder}: exists already; name a new folder")
 
 
 def remove_folder(path: Path) -> None:

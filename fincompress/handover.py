@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from fincompress.errors import InputError
-from fincompress.files import atomic_folder, read_json
+from fincompress.files import atomic_folder, check_new, read_json
 from fincompress.runtime import open_classifier, predict_logits, runtime_of
 from fincompress.sources import read_embedded
 from fincompress.templating import template
@@ -63,12 +63,6 @@ def export(source: Path, kind: str, out: Path) -> Export:
         )
         (folder / "README.md").write_text(card, encoding="utf-8")
     return Export(out, len(texts), difference)
-
-
-def check_new(folder: Path) -> None:
-    """An error where there is a file or a folder with content, which writing the folder would replace."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder}: exists already; name a new folder")
 
 
 def _convert(source: Path, folder: Path, made_for: str, kind: str) -> None:

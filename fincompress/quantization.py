@@ -2,7 +2,8 @@
 
 OpenVINO: static, by NNCF (Kozlov et al. 2020, arXiv:2002.08679), with activations smoothed into the weights
 (SmoothQuant, Xiao et al. 2023, arXiv:2211.10438) and their ranges calibrated on training texts. ONNX Runtime:
-dynamic, so the ranges of activations are found at run time and nothing is calibrated.
+dynamic, so the ranges of activations are found at run time, over what is fed at once (`runtime` feeds such a model text
+by text), and nothing is calibrated.
 """
 
 import shutil
@@ -18,7 +19,7 @@ from fincompress.export import as_openvino, carry, save_openvino, to_onnx
 from fincompress.files import atomic_folder
 from fincompress.offline import load_nncf, openvino, quiet
 from fincompress.params import QuantizationParams
-from fincompress.runtime import TorchInt8Classifier
+from fincompress.runtime import ACTIVATIONS, DYNAMIC, TorchInt8Classifier
 
 
 def calibration_texts(train: pd.DataFrame, samples: int, seed: int) -> list[str]:
@@ -69,6 +70,7 @@ def to_onnx_int8(checkpoint: Path, out: Path, params: QuantizationParams) -> Non
         model = onnx.load(folder / "fp32" / "model.onnx")
         shutil.rmtree(folder / "fp32")
         del model.graph.value_info[:]  # shapes that the exporter recorded and quantisation contradicts
+        model.metadata_props.add(key=ACTIVATIONS, value=DYNAMIC)
         last = [node.name for node in model.graph.node if node.op_type in ("MatMul", "Gemm")][-1]
         head = [last, f"{last}_MatMul"]  # the second is what the quantiser makes of a Gemm first
         with quiet():

@@ -49,7 +49,12 @@ def load_results(metrics: Path = METRICS, tables: Path = TABLES, params: ReportP
         InputError: a file is missing or is not what it should be.
     """
     records, about = load_metrics(metrics), metrics / "about"
+    breakdown = _table(tables / "breakdown.csv")
     for name, record in records.items():
+        if name not in set(breakdown["variant"]):
+            raise InputError(
+                f"{metrics}/{name}.json: of a variant that the last benchmark did not measure; delete the file"
+            )
         if missing := SHOWN - record.keys():
             keys = ", ".join(sorted(missing))
             raise InputError(f"{metrics}/{name}.json: no {keys}; `dvc repro benchmark` writes it anew")
@@ -58,7 +63,7 @@ def load_results(metrics: Path = METRICS, tables: Path = TABLES, params: ReportP
         reference_of(records),
         _json(about / "environment.json"),
         _json(about / "models.json"),
-        _table(tables / "breakdown.csv"),
+        breakdown,
         not_told_apart(_table(tables / "latency_rounds.csv"), "real"),
         matching_spread(_json(seeds) if (seeds := about / "seeds.json").is_file() else {}, records),
         params or load_params("report").report,

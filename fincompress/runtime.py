@@ -10,6 +10,9 @@ from fincompress.architectures import architecture_of
 from fincompress.errors import InputError
 from fincompress.files import read_json
 
+ACTIVATIONS, DYNAMIC = "activations", "dynamic int8"
+"""What an ONNX file's metadata says where the ranges of activations are found at run time, over all that is fed."""
+
 BUCKET = 8
 """OpenVINO is fed lengths that are multiples of this many word pieces, so that it prepares for few of them."""
 
@@ -31,7 +34,7 @@ _MADE_FOR = {
 
 
 class Classifier(Protocol):
-    """A text classifier loaded into a runtime."""
+    """A text classifier loaded into a runtime. What it says of a text does not depend on the texts beside it."""
 
     labels: list[str]
 
@@ -127,6 +130,16 @@ class _TransformerClassifier:
             for name in self.input_names
         }
 
+    def _each_alone(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        """Logits of a batch, found text by text without padding.
+
+        Dynamic int8 takes the range of activations over all that it is fed, so that in a batch, or beside padding,
+        another label can come out. It gains little from batches.
+        """
+        lengths = enumerate(inputs["attention_mask"].sum(axis=1))
+        alone = ({name: array[row : row + 1, :length] for name, array in inputs.items()} for row, length in lengths)
+        return np.concatenate([self.logits(one) for one in alone])
+
 
 class TorchClassifier(_TransformerClassifier):
     """A transformers checkpoint in fp32 PyTorch, eager, on the CPU."""
@@ -162,6 +175,9 @@ class TorchInt8Classifier(TorchClassifier):
                 self.model, {self._torch.nn.Linear}, dtype=self._torch.qint8
             )
 
+    def logits(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        return super().logits(inputs) if len(inputs["input_ids"]) == 1 else self._each_alone(inputs)
+
 
 class OnnxClassifier(_TransformerClassifier):
     """An ONNX model in ONNX Runtime on the CPU."""
@@ -177,8 +193,11 @@ class OnnxClassifier(_TransformerClassifier):
             str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"]
         )
         self.input_names = [node.name for node in self.session.get_inputs()]
+        self._dynamic = self.session.get_modelmeta().custom_metadata_map.get(ACTIVATIONS) == DYNAMIC
 
     def logits(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        if self._dynamic and len(inputs["input_ids"]) > 1:
+            return self._each_alone(inputs)
         return self.session.run(["logits"], inputs)[0]
 
 

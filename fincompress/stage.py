@@ -29,7 +29,8 @@ def run(command: Callable[..., None], trains: bool = False) -> None:
             elif trains and (count := distributed.wanted()) > 1:
                 raise typer.Exit(distributed.launch(count, sys.modules["__main__"].__spec__.name, sys.argv[1:]))
             else:
-                os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # with more in sight, Trainer enlarges the batches
+                # the first GPU that it may use: with more in sight, Trainer enlarges the batches
+                os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
             command(**options)
         except InputError as error:
             if distributed.is_main():

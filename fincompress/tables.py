@@ -83,7 +83,7 @@ def ties(results: Results) -> str:
 
 def change(record: dict) -> str:
     """Change of macro F1 against the reference in points, with its interval."""
-    value, low, high = (f"{100 * record['macro_f1_change'][key]:+.1f}" for key in ("value", "low", "high"))
+    value, low, high = (f"{100 * record['macro_f1_change'][key]:+z.1f}" for key in ("value", "low", "high"))
     return f"{value} [{low}, {high}]"
 
 
@@ -116,7 +116,7 @@ def default_int8(records: dict[str, dict]) -> str:
     several = f" for {wins} of {len(pairs)} networks" if len(pairs) > 1 else ""
     return (
         f"Int8 ships in **{runtimes[best]}** by default: at real sentence lengths it is faster than {runtimes[other]}"
-        f"{several}, {max(ratio, 1 / ratio):.1f} times{' on average' * bool(several)}, at {f1:+.3f} validation "
+        f"{several}, {max(ratio, 1 / ratio):.1f} times{' on average' * bool(several)}, at {f1:+z.3f} validation "
         "macro F1."
     )
 

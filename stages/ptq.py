@@ -26,11 +26,12 @@ def main(
     texts = calibration_texts(read_split(data, "train"), params.calibration_samples, loaded.seed)
     pool = ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn"))
     try:
+        converters = {"ov": (to_openvino_int8, texts, params), "ort": (to_onnx_int8, params)}
         jobs = {}
         for network, keys in current_pipeline().quantized.items():
             for key in keys:
                 source, target = models / network, models / section / f"{network}_{key}_int8"
-                convert, given = {"ov": (to_openvino_int8, (texts, params)), "ort": (to_onnx_int8, (params,))}[key]
+                convert, *given = converters[key]
                 jobs[pool.submit(convert, source, target, *given)] = target
         for job in as_completed(jobs):
             job.result()

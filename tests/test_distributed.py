@@ -57,6 +57,18 @@ def test_what_is_no_number_of_processes_is_one_line(monkeypatch, capfd, value):
     assert f"FINCOMPRESS_PROCESSES: `{value}` is not a number of processes" in message
 
 
+@pytest.mark.parametrize(("given", "kept"), [(None, "0"), ("2,3", "2"), ("", ""), ("MIG-a,MIG-b", "MIG-a")])
+def test_one_process_keeps_one_gpu(monkeypatch, given, kept):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if given is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    monkeypatch.setattr(sys, "argv", ["stage"])
+    seen = []
+    with pytest.raises(SystemExit):
+        stage.run(lambda: seen.append(os.environ["CUDA_VISIBLE_DEVICES"]), trains=True)
+    assert seen == [kept]
+
+
 @pytest.fixture(scope="module")
 def learnable(fresh_project, tmp_path_factory) -> Project:
     """A project whose labels a tiny network learns to tell in seconds: one word each."""

@@ -22,7 +22,7 @@ from fincompress.files import folder_bytes, read_json
 from fincompress.offline import openvino
 from fincompress.params import PtqParams, TrainingParams
 from fincompress.quantization import calibration_texts, save_torch_int8, to_onnx_int8, to_openvino_int8
-from fincompress.runtime import open_classifier, predict_logits
+from fincompress.runtime import TorchClassifier, open_classifier, predict_logits
 from fincompress.training import train
 from fincompress.variants import PIPELINES
 
@@ -114,6 +114,20 @@ def test_a_saved_model_gives_the_same_logits_in_a_fresh_process(models, name, tm
     result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]", "serving should import none of these"
     np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), logits(models, name, TEXTS[:20]), atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "runtime"), [("fp32", "torch_int8"), ("ort_int8", "onnxruntime")])
+def test_dynamic_int8_says_the_same_of_a_text_whatever_is_beside_it(models, name, runtime):
+    classifier = open_classifier(models[name], runtime, threads=1)
+    alone = predict_logits(classifier, TEXTS, batch_size=1)
+    np.testing.assert_array_equal(predict_logits(classifier, TEXTS, batch_size=16), alone)
+    np.testing.assert_array_equal(predict_logits(classifier, TEXTS[::-3], batch_size=7), alone[::-3])
+    inputs = classifier.encode(TEXTS)
+    if runtime == "torch_int8":
+        together = TorchClassifier.logits(classifier, inputs)
+    else:
+        together = classifier.session.run(["logits"], inputs)[0]
+    assert np.abs(together - alone).max() > 1e-3, "ranges over all texts at once change nothing: no need of this test"
 
 
 @pytest.mark.parametrize("length", [13, 16, 48])

@@ -55,6 +55,12 @@ def test_the_default_int8_runtime_is_the_faster_one_at_real_lengths():
         "networks, 2.0 times on average, at +0.010 validation macro F1."
     )
     assert "**OpenVINO** by default" in (sentence := default_int8(int8_records(kd=(1, 2)))) and "-0.010" in sentence
+    assert "+0.000" in default_int8(
+        {
+            name: {**record, "val_macro_f1": 0.7 - ("ort" in name) / 1e5}
+            for name, record in int8_records(kd=(8, 2)).items()
+        }
+    )
     with pytest.raises(InputError, match="dvc repro"):
         default_int8({"teacher": {}, "teacher_ov_int8": {}})
 
@@ -148,6 +154,10 @@ def test_what_is_missing_of_a_run_is_named_with_what_writes_it(tmp_path):
     with pytest.raises(InputError, match=r"kd\.json: no ece, flips; `dvc repro benchmark` writes it anew"):
         load_results(metrics, tables, params)
     write_json(metrics / "kd.json", record)
+    write_json(metrics / "gone.json", record)
+    with pytest.raises(InputError, match=r"gone\.json: of a variant that the last benchmark did not measure; delete"):
+        load_results(metrics, tables, params)
+    (metrics / "gone.json").unlink()
     (metrics / "about/models.json").unlink()
     with pytest.raises(InputError, match=r"models\.json: not found"):
         load_results(metrics, tables, params)
