@@ -1,11 +1,10 @@
 """The command `fincompress`: what people do beside running the pipeline, which is `dvc`'s part."""
 
 import json
-import os
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -13,6 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from fincompress.errors import InputError
+
+if TYPE_CHECKING:
+    from fincompress.cluster import Scoring
 
 SHIPPED = Path("models/ptq/ikd_ort_int8")
 DEMO_COLUMNS = ("macro F1", "change [95 %]", "size (MB)", "real ms", "speed-up", "sentences/s", "peak RSS (MB)")
@@ -49,8 +51,9 @@ def predict(
     if source is not None and texts:
         raise InputError("give texts or --input, not both")
     if source is not None:
-        files = {"source": source, "target": target, "engine": engine, "workers": workers}
-        _score(model, runtime, threads, text_column, batch_size, **files)
+        from fincompress.cluster import Scoring
+
+        _score(Scoring(str(model), runtime, threads, text_column, batch_size), source, target, engine, workers)
         return
     texts = _given(texts)
     for prediction in load_classifier(model, runtime, threads)(texts, batch_size):
@@ -68,10 +71,10 @@ def _given(texts: list[str] | None) -> list[str]:
     return texts
 
 
-def _score(model, runtime, threads, text_column, batch_size, *, source, target, engine, workers) -> None:
+def _score(scoring: "Scoring", source: Path, target: Path, engine: str, workers: int) -> None:
     """Score a file, or a folder of them, and say how long it took."""
     from fincompress.bulk import score_file
-    from fincompress.cluster import Scoring, score_folder
+    from fincompress.cluster import score_folder
     from fincompress.serving import load_classifier
 
     if engine != "local" and not source.is_dir():
@@ -79,11 +82,10 @@ def _score(model, runtime, threads, text_column, batch_size, *, source, target, 
     start = time.perf_counter()
     try:
         if source.is_dir():
-            threads = threads or max(1, (os.cpu_count() or 1) // workers)
-            scoring = Scoring(str(model.resolve()), runtime, threads, text_column, batch_size)
             count = score_folder(scoring, source, target, engine, workers)
         else:
-            count = score_file(load_classifier(model, runtime, threads), source, target, text_column, batch_size)
+            classifier = load_classifier(scoring.model, scoring.runtime, scoring.threads)
+            count = score_file(classifier, source, target, scoring.text_column, scoring.batch_size)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         raise typer.Exit(130) from None

@@ -9,7 +9,7 @@ that is finished is not.
 import logging
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -35,9 +35,9 @@ _SETTINGS = {
 class Scoring:
     """What is done with every file."""
 
-    model: str  # its folder, which every worker must see under this path, as it must the files
+    model: str  # its folder, which every worker must see under its full path, as it must the files
     runtime: str | None
-    threads: int  # of a worker
+    threads: int | None  # of a worker; None shares this machine's cores among them
     text_column: str
     batch_size: int
 
@@ -74,6 +74,10 @@ def score_folder(scoring: Scoring, source: Path, target: Path, engine: Engine = 
     Raises:
         InputError: there is no Parquet file, `target` is of another scoring, or a file cannot be scored.
     """
+    cores = os.cpu_count() or 1
+    scoring = replace(
+        scoring, model=str(Path(scoring.model).resolve()), threads=scoring.threads or max(1, cores // workers)
+    )
     files = _files(source, target)
     _claim(scoring, target)
     waiting = [file for file in files if not _finished(Path(file["source"]), Path(file["target"]))]
