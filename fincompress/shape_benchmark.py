@@ -154,7 +154,8 @@ def report(name: str, table: pd.DataFrame, machine: dict, runs: int) -> str:
             f"| {row['real_ratio']:.1f} | {row['padded']:.2f} | {row['padded_ratio']:.1f} |"
         )
     libraries = ", ".join(f"{name} {version}" for name, version in machine["libraries"].items())
-    lines += ["", f"{machine['cpu']}, {machine['threads']} threads; {libraries}.", ""]
+    cpu = f"{machine['cpu']} ({', '.join(machine['vector_instructions'])})"
+    lines += ["", f"{cpu}, {machine['threads']} threads; {libraries}.", ""]
     command = f"python -m fincompress.shape_benchmark {name} --runs {runs} --write docs/results/{name}_shape.md"
     lines += [f"Made by `{command}`.", ""]
     return "\n".join(lines)

@@ -55,6 +55,7 @@ def test_the_default_int8_runtime_is_the_faster_one_at_real_lengths():
         "networks, 2.0 times on average, at +0.010 validation macro F1."
     )
     assert "**OpenVINO** by default" in (sentence := default_int8(int8_records(kd=(1, 2)))) and "-0.010" in sentence
+    assert "it is as fast as OpenVINO, at +0.010" in default_int8(int8_records(kd=(4.1, 4)))
     assert "+0.000" in default_int8(
         {
             name: {**record, "val_macro_f1": 0.7 - ("ort" in name) / 1e5}
