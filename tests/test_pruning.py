@@ -330,7 +330,8 @@ def test_neuron_importance_is_the_mean_size_of_what_a_neuron_adds(tokenizer, row
             model(input_ids=torch.tensor([ids]))
     activations, weight = torch.cat(inner), linears(model, "output")[1].weight  # [positions, width], [hidden, width]
     expected = [(activations[:, [i]] * weight[:, i]).norm(dim=1).mean().item() for i in range(WIDTH)]
-    np.testing.assert_allclose(neuron_importance(model, tokenizer, rows)[1], expected, rtol=1e-4)
+    scored = neuron_importance(model, tokenizer, rows)[1]  # from 6e-5 to 11: the least are sums that cancel out
+    np.testing.assert_allclose(scored, expected, rtol=1e-4, atol=1e-6)
 
 
 scores = st.floats(0, 1, allow_subnormal=False)  # training turns them off for the whole process
