@@ -8,8 +8,7 @@ from importlib import metadata, resources
 from pathlib import Path
 
 from fincompress.errors import InputError
-from fincompress.files import atomic_folder, folder_bytes
-from fincompress.handover import check_new
+from fincompress.files import atomic_folder, check_new, folder_bytes
 from fincompress.runtime import runtime_of
 from fincompress.templating import template
 
