@@ -112,12 +112,13 @@ def page(rows: list[tuple[str, float, float]], epochs: int, lengths: pd.Series, 
             f"{padded_length} word pieces, runs the teacher in every step and does not group texts by length: the same "
             "student, start, loss, optimiser and schedule, validated after every epoch.",
             "",
-            f"{epochs} epochs on {len(lengths)} training texts of {lengths.mean():.0f} word pieces on average; "
-            f"{machine['cpu']}, {machine['logical_cores']} cores, torch {machine['libraries']['torch']}.",
+            f"{epochs} epoch{'s' * (epochs != 1)} on {len(lengths)} training texts of {lengths.mean():.0f} word pieces "
+            f"on average; {machine['cpu']}, {machine['logical_cores']} cores, torch {machine['libraries']['torch']}.",
             "",
             "| | seconds | validation macro F1 |",
             "|---|--:|--:|",
-            *(f"| {name} | {seconds:.0f} | {f1:.3f} |" for name, seconds, f1 in rows),
+            # a quick run has decimals: less than half a second is not "0"
+            *(f"| {name} | {seconds:.{0 if seconds >= 10 else 2}f} | {f1:.3f} |" for name, seconds, f1 in rows),
             "",
             f"**{slow / fast:.1f} times as fast.** Both times begin before the models are loaded; ours has the "
             "teacher's one pass over the texts, and a resume state saved after every epoch.",

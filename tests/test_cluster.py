@@ -87,11 +87,11 @@ def test_a_cluster_that_loses_a_worker_midway_loses_and_doubles_no_row(model, tm
     command += ["--model", str(model), "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 600
-    while not list((tmp_path / "out").rglob("[!.]*.parquet")):
+    workers = []
+    while len(workers) < 2 or not list((tmp_path / "out").rglob("[!.]*.parquet")):
         assert process.poll() is None and time.monotonic() < deadline, process.stderr.read()
         time.sleep(0.05)
-    workers = [child for child in psutil.Process(process.pid).children(recursive=True) if _is_worker(child)]
-    assert len(workers) == 2
+        workers = [child for child in psutil.Process(process.pid).children(recursive=True) if _is_worker(child)]
     workers[0].kill()
     assert len(list((tmp_path / "out").rglob("[!.]*.parquet"))) < 9, "work was left when it died"
     _, errors = process.communicate(timeout=600)

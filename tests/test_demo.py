@@ -91,7 +91,7 @@ def running(command: list[str], folder: Path, **environment: str):
         )
     address = f"http://127.0.0.1:{port}"
     try:
-        for _ in range(240):
+        for _ in range(600):
             try:
                 urllib.request.urlopen(address, timeout=5).close()
                 break
@@ -103,7 +103,7 @@ def running(command: list[str], folder: Path, **environment: str):
         yield address
     finally:
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=180)
 
 
 @contextmanager

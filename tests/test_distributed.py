@@ -125,12 +125,12 @@ def test_ctrl_c_ends_all_processes_and_the_same_command_goes_on(learnable, tmp_p
     environment = {**project.environment(), distributed.VARIABLE: "2"}
     options = {"cwd": project.root, "env": environment, "text": True, "stderr": subprocess.PIPE}
     process = subprocess.Popen(command, **options, stdout=subprocess.PIPE, start_new_session=True)
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 600
     while not list(project.root.glob(".scratch/teacher-*/checkpoint-*/trainer_state.json")):
         assert process.poll() is None and time.monotonic() < deadline, process.stderr.read()
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == 130 and not (project.root / "models").exists()
     assert "Traceback" not in errors and errors.count("interrupted; `dvc repro` takes training up again") == 1
     resumed = subprocess.run(command, **options, stdout=subprocess.PIPE, timeout=600)

@@ -86,7 +86,7 @@ print("answer:" + json.dumps(answer))
         env=environment(hub, home, **changes),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout.split("answer:")[1])

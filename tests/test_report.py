@@ -128,7 +128,7 @@ def test_the_page_sorts_and_filters_in_a_browser(tmp_path):
     </script></body>"""
     (tmp_path / "page.html").write_text(page.replace("</body>", deeds), encoding="utf-8")
     command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", str(tmp_path / "page.html")]
-    dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True).stdout
     tables = Tables(dom).tables
     records = metrics(ROOT)
     sizes = [records[row[0]]["size_mb"] for row in tables[0][1:]]
