@@ -5,9 +5,8 @@ For a look, not for a report: `benchmark` measures in processes of their own and
 
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
-from fincompress.serving import REPEATS, Prediction, load_classifier
+from fincompress.serving import Prediction, load_classifier
 
 
 @dataclass(frozen=True)
@@ -33,6 +32,5 @@ def compare(models: dict[str, Path], texts: list[str], threads: int | None = Non
     for name, folder in models.items():
         classifier = load_classifier(folder, threads=threads)
         predictions = classifier(texts)  # also the run that is not timed
-        times = [classifier.milliseconds(text) for text in texts for _ in range(REPEATS)]
-        answers.append(Answer(name, classifier.runtime, predictions, median(times)))
+        answers.append(Answer(name, classifier.runtime, predictions, classifier.latency_ms(texts)))
     return answers

@@ -7,10 +7,9 @@ runs alone (see `space`).
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
 from fincompress.errors import InputError
-from fincompress.serving import REPEATS, Prediction, TextClassifier, load_classifier
+from fincompress.serving import Prediction, TextClassifier, load_classifier
 
 try:
     import gradio
@@ -63,8 +62,8 @@ class Duel:
         if name not in self._loaded:
             self._loaded[name] = load_classifier(self._folders[name], threads=self._threads)
         classifier = self._loaded[name]
-        prediction = classifier(text)
-        return Opinion(name, prediction, median(classifier.milliseconds(text) for _ in range(REPEATS)))
+        prediction = classifier(text)  # also the run that is not timed
+        return Opinion(name, prediction, classifier.latency_ms([text]))
 
     def judge(self, text: str, variant: str) -> tuple[list[Opinion], str]:
         """The opinions of reference and variant, none where there is nothing to say, and the banner in Markdown."""

@@ -50,8 +50,9 @@ def load_results(metrics: Path = METRICS, tables: Path = TABLES, params: ReportP
     """
     records, about = load_metrics(metrics), metrics / "about"
     breakdown = _table(tables / "breakdown.csv")
+    measured = set(breakdown["variant"])
     for name, record in records.items():
-        if name not in set(breakdown["variant"]):
+        if name not in measured:
             raise InputError(
                 f"{metrics}/{name}.json: of a variant that the last benchmark did not measure; delete the file"
             )

@@ -1,5 +1,6 @@
 """int8 after training and during it: the predictions, the bytes, the gradient, the data that is seen."""
 
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,7 @@ from fincompress.files import folder_bytes, read_json
 from fincompress.offline import openvino
 from fincompress.params import PtqParams, TrainingParams
 from fincompress.quantization import calibration_texts, save_torch_int8, to_onnx_int8, to_openvino_int8
-from fincompress.runtime import TorchClassifier, open_classifier, predict_logits
+from fincompress.runtime import open_classifier, predict_logits
 from fincompress.training import train
 from fincompress.variants import PIPELINES
 
@@ -116,18 +117,26 @@ def test_a_saved_model_gives_the_same_logits_in_a_fresh_process(models, name, tm
     np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), logits(models, name, TEXTS[:20]), atol=1e-6)
 
 
-@pytest.mark.parametrize(("name", "runtime"), [("fp32", "torch_int8"), ("ort_int8", "onnxruntime")])
-def test_dynamic_int8_says_the_same_of_a_text_whatever_is_beside_it(models, name, runtime):
-    classifier = open_classifier(models[name], runtime, threads=1)
-    alone = predict_logits(classifier, TEXTS, batch_size=1)
+@pytest.mark.parametrize(
+    ("name", "runtime", "threads"),
+    [("fp32", "torch_int8", 1), ("ort_int8", "onnxruntime", 1), ("ort_int8", "onnxruntime", 3)],
+)
+def test_dynamic_int8_says_the_same_of_a_text_whatever_is_beside_it(models, name, runtime, threads):
+    alone = predict_logits(open_classifier(models[name], runtime, threads=1), TEXTS, batch_size=1)
+    classifier = open_classifier(models[name], runtime, threads)
     np.testing.assert_array_equal(predict_logits(classifier, TEXTS, batch_size=16), alone)
     np.testing.assert_array_equal(predict_logits(classifier, TEXTS[::-3], batch_size=7), alone[::-3])
-    inputs = classifier.encode(TEXTS)
-    if runtime == "torch_int8":
-        together = TorchClassifier.logits(classifier, inputs)
-    else:
-        together = classifier.session.run(["logits"], inputs)[0]
+    together = classifier._forward(classifier.encode(TEXTS))
     assert np.abs(together - alone).max() > 1e-3, "ranges over all texts at once change nothing: no need of this test"
+
+
+def test_a_loaded_model_stays_what_it_is_when_another_takes_its_place(models, tmp_path):
+    folder = shutil.copytree(models["ort_int8"], tmp_path / "model")
+    classifier = open_classifier(folder, "onnxruntime", threads=2)
+    alone = predict_logits(classifier, TEXTS, batch_size=1)
+    (folder / "model.onnx").unlink()
+    shutil.copy(models["ort_fp32"] / "model.onnx", folder)
+    np.testing.assert_array_equal(predict_logits(classifier, TEXTS, batch_size=16), alone)
 
 
 @pytest.mark.parametrize("length", [13, 16, 48])
