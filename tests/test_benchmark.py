@@ -1,5 +1,6 @@
 """The measuring protocol, and the record made from what it saw."""
 
+import time
 from collections import namedtuple
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from fincompress.metrics import variant_metrics
 from fincompress.params import BenchmarkParams, EvaluateParams
 from fincompress.sources import read_embedded
 from fincompress.variants import Variant
+from fincompress.worker import time_batches
 
 PARAMS = BenchmarkParams(
     runs=10,
@@ -58,6 +60,20 @@ def test_every_variant_is_timed_on_the_same_sentences_in_every_round(bag):
     np.testing.assert_array_equal(measured.logits["a"]["test"], measured.logits["b"]["test"])
     assert measured.logits["a"]["test"].shape == (20, 3) and measured.labels["a"] == LABELS
     assert all(peak > 20 for peak in measured.peak_rss_mb.values())
+
+
+def test_throughput_is_timed_after_a_pass_that_is_not():
+    class Waking:
+        passes = 0
+
+        def encode(self, texts: list[str]) -> list[str]:
+            return texts
+
+        def logits(self, texts: list[str]) -> None:
+            time.sleep(0 if self.passes else 0.4)
+            self.passes += "last" in texts
+
+    assert time_batches(Waking(), ["first", "last"], 1) > 2 / 0.4
 
 
 def test_a_worker_that_cannot_load_says_why(tmp_path):
