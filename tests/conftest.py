@@ -1,5 +1,6 @@
 """Shared fixtures: a tiny random checkpoint, and a temporary clone of the project that runs on it in seconds."""
 
+import copy
 import functools
 import os
 import re
@@ -17,14 +18,17 @@ from hypothesis import settings
 from ruamel.yaml import YAML
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers reads it: no test may look for a hub
-os.environ["OMP_NUM_THREADS"] = "1"  # before torch: tiny models gain nothing from more, and side by side lose much
+os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
 
+from datasets import Dataset
 from tokenizers import BertWordPieceTokenizer
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
+from fincompress.dataset import tokenise
 from fincompress.files import read_json, write_json
 from fincompress.sources import read_embedded
 
+torch.set_num_threads(1)  # tiny models gain nothing from more, and side by side lose much
 settings.register_profile("unhurried", deadline=None)  # two workers of pytest share the machine
 settings.load_profile("unhurried")
 
@@ -94,6 +98,21 @@ def make_checkpoint(folder: Path, labels: list[str] = LABELS, layers: int = 4, h
 def checkpoint(tmp_path_factory) -> Path:
     """A 4-layer, 32-wide random classifier over negative, neutral, positive."""
     return make_checkpoint(tmp_path_factory.mktemp("checkpoint") / "tiny")
+
+
+@pytest.fixture
+def tokenizer() -> PreTrainedTokenizerFast:
+    """That of the tiny checkpoint, cutting texts at 48 pieces."""
+    tokenizer = copy.deepcopy(make_tokenizer())
+    tokenizer.model_max_length = 48
+    return tokenizer
+
+
+@pytest.fixture
+def rows(tokenizer) -> Dataset:
+    """24 labelled and tokenised rows of unlike lengths."""
+    frame = pd.concat(group.head(8) for _, group in read_embedded().groupby("label"))
+    return tokenise(frame, LABELS, tokenizer)
 
 
 @dataclass

@@ -1,18 +1,14 @@
 """Masks take the smallest weights, hold to the end of training, and are counted by kind of layer."""
 
-import copy
-
 import numpy as np
 import pytest
 import torch
-from conftest import LABELS, make_tokenizer
+from conftest import LABELS
 from safetensors.torch import load_file
 from transformers import BertConfig, BertForSequenceClassification
 
 from fincompress.checkpoints import save
-from fincompress.dataset import tokenise
 from fincompress.params import TrainingParams
-from fincompress.sources import read_embedded
 from fincompress.sparsity import HoldZeros, count_kinds, prunable, sparsity, zero_smallest
 from fincompress.surgery import remove
 from fincompress.training import train
@@ -60,20 +56,18 @@ def test_the_smallest_weights_of_each_layer_become_zero(amount):
 
 
 @pytest.mark.parametrize("held", [True, False])
-def test_zeros_stay_zero_through_training_and_in_the_saved_file(held, tmp_path, monkeypatch):
+def test_zeros_stay_zero_through_training_and_in_the_saved_file(held, tokenizer, rows, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    model, tokenizer = classifier(), copy.deepcopy(make_tokenizer())
-    tokenizer.model_max_length = 48
+    model = classifier()
     remove(model, [(0, 1)], [np.array([3])] * LAYERS)
     zero_smallest(model, 0.6)
     zeros = {f"{name}.weight": linear.weight == 0 for name, linear in prunable(model).items()}
     start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    dataset = tokenise(read_embedded().groupby("label").head(8), LABELS, tokenizer)
     train(
         model,
         tokenizer,
-        dataset,
-        dataset,
+        rows,
+        rows,
         TRAINING,
         seed=0,
         scratch=tmp_path / "scratch",
