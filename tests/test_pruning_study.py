@@ -7,12 +7,16 @@ import pandas as pd
 from conftest import LABELS, ROOT
 
 from fincompress import pruning_study
+from fincompress.checkpoints import load_model, save
 from fincompress.params import load_params
 from fincompress.sources import read_embedded
 
 
-def test_the_study_has_a_row_a_criterion_and_seed_and_does_not_repeat_them(checkpoint, tmp_path, monkeypatch):
+def test_the_study_has_a_row_a_criterion_and_seed_and_does_not_repeat_them(
+    checkpoint, tokenizer, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
+    save(load_model(str(checkpoint)), tokenizer, tmp_path / "network", {})
     (tmp_path / "data").mkdir()
     frame = pd.concat(group.head(8) for _, group in read_embedded().groupby("label"))
     for name in ("train", "val", "test"):
@@ -21,13 +25,13 @@ def test_the_study_has_a_row_a_criterion_and_seed_and_does_not_repeat_them(check
     short = load_params("prune30", path=ROOT / "params.yaml").prune30.model_copy(update={"epochs": 0})
     monkeypatch.setattr(pruning_study, "load_params", lambda section: argparse.Namespace(prune30=short))
     out = tmp_path / "results/study.csv"
-    rows = pruning_study.study("prune30", [1, 2], checkpoint, tmp_path / "data", out)
+    rows = pruning_study.study("prune30", [1, 2], tmp_path / "network", tmp_path / "data", out)
     assert list(zip(rows["importance"], rows["seed"], strict=True)) == [
         (criterion, seed)
         for criterion in ("entropy", "attention", "magnitude", "gradient", "random")
         for seed in (1, 2)
     ]
-    assert (rows["heads_removed"] == 2).all() and rows["macro_f1"].between(0, 1).all()
+    assert (rows["heads_removed"] == 5).all() and rows["macro_f1"].between(0, 1).all()
     monkeypatch.setattr(pruning_study, "prune", None)
-    again = pruning_study.study("prune30", [1, 2], checkpoint, tmp_path / "data", out)
-    assert len(again) == 10 and pruning_study.page(again).count("| 2 | 2 |") == 5
+    again = pruning_study.study("prune30", [1, 2], tmp_path / "network", tmp_path / "data", out)
+    assert len(again) == 10 and pruning_study.page(again).count("| 5 | 2 |") == 5
