@@ -50,6 +50,11 @@ SHORT = {
 """Params of any pipeline with which its measurements take seconds, for texts of at most 48 word pieces."""
 
 
+def few_rows(count: int) -> pd.DataFrame:
+    """The first `count` rows of each label of the embedded corpus, label by label."""
+    return pd.concat(rows.head(count) for _, rows in read_embedded().groupby("label"))
+
+
 @functools.cache
 def make_tokenizer() -> PreTrainedTokenizerFast:
     """A word-piece tokenizer of 600 pieces: characters, and the commonest words of the embedded corpus.
@@ -111,8 +116,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 @pytest.fixture
 def rows(tokenizer) -> Dataset:
     """24 labelled and tokenised rows of unlike lengths."""
-    frame = pd.concat(group.head(8) for _, group in read_embedded().groupby("label"))
-    return tokenise(frame, LABELS, tokenizer)
+    return tokenise(few_rows(8), LABELS, tokenizer)
 
 
 @dataclass
@@ -200,7 +204,7 @@ def fresh_project(tmp_path_factory, checkpoint) -> Project:
         shutil.copy2(ROOT / file, root / file)
     shutil.copytree(checkpoint, root / "tiny" / "checkpoint")
     write_json(root / "metrics/about/seeds.json", {})  # the project's own is of other models
-    pd.concat(rows.head(80) for _, rows in read_embedded().groupby("label")).to_csv(root / "tiny/rows.csv", index=False)
+    few_rows(80).to_csv(root / "tiny/rows.csv", index=False)
     project = Project(root)
     for key, value in {
         "prepare.source": "files",

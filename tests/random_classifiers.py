@@ -4,14 +4,7 @@ import copy
 
 import torch
 from conftest import LABELS
-from transformers import (
-    AutoModelForSequenceClassification as AutoClassifier,
-)
-from transformers import (
-    BertConfig,
-    DistilBertConfig,
-    RobertaConfig,
-)
+from transformers import AutoModelForSequenceClassification, BertConfig, DistilBertConfig, RobertaConfig
 
 LAYERS, HEADS, SIZE, WIDTH = 3, 4, 8, 64
 SAME = {"vocab_size": 600, "num_labels": 3}
@@ -46,7 +39,7 @@ def classifier(model_type: str = "bert"):
     torch.manual_seed(0)
     config = copy.deepcopy(CONFIGS[model_type])
     config.id2label, config.label2id = dict(enumerate(LABELS)), {name: index for index, name in enumerate(LABELS)}
-    model = AutoClassifier.from_config(config).eval()
+    model = AutoModelForSequenceClassification.from_config(config).eval()
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, torch.nn.Linear):

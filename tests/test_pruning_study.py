@@ -3,13 +3,11 @@
 import argparse
 import json
 
-import pandas as pd
-from conftest import LABELS, ROOT
+from conftest import LABELS, ROOT, few_rows
 
 from fincompress import pruning_study
 from fincompress.checkpoints import load_model, save
 from fincompress.params import load_params
-from fincompress.sources import read_embedded
 
 
 def test_the_study_has_a_row_a_criterion_and_seed_and_does_not_repeat_them(
@@ -18,9 +16,8 @@ def test_the_study_has_a_row_a_criterion_and_seed_and_does_not_repeat_them(
     monkeypatch.chdir(tmp_path)
     save(load_model(str(checkpoint)), tokenizer, tmp_path / "network", {})
     (tmp_path / "data").mkdir()
-    frame = pd.concat(group.head(8) for _, group in read_embedded().groupby("label"))
     for name in ("train", "val", "test"):
-        frame.to_csv(tmp_path / "data" / f"{name}.csv", index=False)
+        few_rows(8).to_csv(tmp_path / "data" / f"{name}.csv", index=False)
     (tmp_path / "data/labels.json").write_text(json.dumps({"labels": LABELS}))
     short = load_params("prune30", path=ROOT / "params.yaml").prune30.model_copy(update={"epochs": 0})
     monkeypatch.setattr(pruning_study, "load_params", lambda section: argparse.Namespace(prune30=short))

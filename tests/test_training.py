@@ -5,13 +5,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from conftest import LABELS
+from conftest import LABELS, few_rows
 
 from fincompress import training
 from fincompress.checkpoints import load_for_labels
 from fincompress.dataset import tokenise
 from fincompress.params import TrainingParams
-from fincompress.sources import read_embedded
 from fincompress.training import scratch_folder, train
 
 
@@ -32,7 +31,7 @@ def params(**changes) -> TrainingParams:
 def parts(checkpoint):
     """(model, tokenizer, train set, val set) of 48 and 24 rows."""
     model, tokenizer = load_for_labels(str(checkpoint), LABELS, max_length=48)
-    frame = pd.concat(rows.head(24) for _, rows in read_embedded().groupby("label"))
+    frame = few_rows(24)
     return (
         model,
         tokenizer,
