@@ -57,5 +57,5 @@ $(READY): requirements.txt requirements-demo.txt requirements-ray.txt requiremen
 	fi
 	pip install --quiet -r requirements.txt -r requirements-demo.txt -r requirements-ray.txt -r requirements-dev.txt
 	pip install --quiet --no-deps --editable .
-	python -m fincompress.plots_page
+	python -m fincompress.report.vega_page
 	touch $@

@@ -8,5 +8,5 @@ __all__ = ["Prediction", "TextClassifier", "load_classifier"]
 def __getattr__(name: str):
     """Serving's names, imported when they are asked for: a stage that trains needs none of it."""
     if name in __all__:
-        return getattr(import_module("fincompress.serving"), name)
+        return getattr(import_module("fincompress.serving.classifier"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

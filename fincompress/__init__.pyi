@@ -1,3 +1,3 @@
-from fincompress.serving import Prediction as Prediction
-from fincompress.serving import TextClassifier as TextClassifier
-from fincompress.serving import load_classifier as load_classifier
+from fincompress.serving.classifier import Prediction as Prediction
+from fincompress.serving.classifier import TextClassifier as TextClassifier
+from fincompress.serving.classifier import load_classifier as load_classifier

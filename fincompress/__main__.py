@@ -1,5 +1,5 @@
 """`python -m fincompress` is the command `fincompress`."""
 
-from fincompress.cli import main
+from fincompress.cli.main import main
 
 main()

@@ -1,36 +1,51 @@
 """ikd: distil soft labels, hidden states and attention into a smaller student (TinyBERT, Jiao et al. 2020)."""
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from transformers import set_seed
 
-from fincompress import stage
-from fincompress.checkpoints import load_model, save
-from fincompress.dataset import read_labels, read_split, tokenise
-from fincompress.distillation import build_student
-from fincompress.files import remove_folder
-from fincompress.intermediate import (
+from fincompress.compress.hidden_layers import (
     add_projections,
     drop_projections,
     intermediate_objective,
     layer_map,
     teacher_targets,
 )
-from fincompress.outside import add_transfer
-from fincompress.params import load_params
-from fincompress.training import scratch_folder, train
+from fincompress.compress.student import build_student
+from fincompress.core import stage
+from fincompress.core.files import write_json
+from fincompress.core.params import Key, load_params
+from fincompress.core.scratch import scratch_folder
+from fincompress.core.sections import IkdParams, StudentParams
+from fincompress.data.further import read_transfer
+from fincompress.data.prepared import read_labels, read_split
+from fincompress.networks.batches import add_unlabelled, tokenise
+from fincompress.networks.checkpoints import load_model, save
+from fincompress.networks.training import train
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What this stage reads of params.yaml."""
+
+    seed: int
+    student: StudentParams
+    ikd: IkdParams
+    transfer: Annotated[list[str], Key("kd.transfer")]
 
 
 def main(
     data: Path = Path("data"),
-    teacher: Path = Path("models/teacher"),
-    out: Path = Path("models/ikd"),
-    curves: Path = Path("plots/training/ikd"),
+    models: Path = Path("models"),
+    plots: Path = Path("plots"),
+    metrics: Path = Path("metrics/training"),
     seed: int | None = None,
 ) -> None:
-    """Write the distilled student to OUT and its learning curves to CURVES."""
-    params = load_params("seed", "student", "ikd", "kd.transfer", seed=seed)
+    """Write MODELS/ikd, distilled from MODELS/teacher, its learning curves to PLOTS, and METRICS/ikd.json."""
+    params, teacher = load_params(Needs, seed=seed), models / "teacher"
     set_seed(params.seed)
     labels = read_labels(data)
     student, tokenizer, origin = build_student(str(teacher), params.student)
@@ -40,26 +55,27 @@ def main(
         model.set_attn_implementation("eager")  # the only one that returns attention
     add_projections(student, original.config.hidden_size, len(layers))
     train_set, val_set = (tokenise(read_split(data, name), labels, tokenizer) for name in ("train", "val"))
-    train_set = add_transfer(train_set, params.transfer, data, tokenizer)
-    scratch = scratch_folder("ikd", {**vars(params), **origin}, [data, teacher, *map(Path, params.transfer)])
+    train_set = add_unlabelled(train_set, read_transfer(params.transfer, data), tokenizer)
     groups = math.gcd(params.student.attention_heads, original.config.num_attention_heads)
-    train_set, targets = teacher_targets(
-        train_set, original, tokenizer, list(layers.values()), groups, scratch / "targets"
-    )
-    summary = train(
-        student,
-        tokenizer,
-        train_set,
-        val_set,
-        params.ikd,
-        seed=params.seed,
-        scratch=scratch,
-        curves=curves,
-        objective=intermediate_objective(params.ikd, list(layers), targets),
-    )
-    drop_projections(student)
-    save(student, tokenizer, out, {"origin": origin, **summary})
-    remove_folder(scratch)
+    inputs = [data, teacher, *map(Path, params.transfer)]
+    with scratch_folder("ikd", {**vars(params), **origin}, inputs) as scratch:
+        train_set, targets = teacher_targets(
+            train_set, original, tokenizer, list(layers.values()), groups, scratch.folder / "targets"
+        )
+        summary = train(
+            student,
+            tokenizer,
+            train_set,
+            val_set,
+            params.ikd,
+            seed=params.seed,
+            scratch=scratch.folder,
+            curves=plots / "training" / "ikd",
+            objective=intermediate_objective(params.ikd, list(layers), targets),
+        )
+        drop_projections(student)
+        save(student, tokenizer, models / "ikd", {"origin": origin, **summary})
+        write_json(metrics / "ikd.json", {**summary, **scratch.cost()})
     print(f"ikd: val macro F1 {summary['val_macro_f1']:.4f} at epoch {summary['best_epoch']}")
 
 

@@ -1,17 +1,27 @@
 """prepare: read labelled texts, clean them, split them."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from fincompress import stage
-from fincompress.files import atomic_file, write_json
-from fincompress.params import load_params
-from fincompress.sources import read_source
-from fincompress.splitting import clean, split, split_training, summarise, without
+from fincompress.core import stage
+from fincompress.core.files import write_csv, write_json
+from fincompress.core.params import load_params
+from fincompress.core.sections import AgNewsParams, PrepareParams
+from fincompress.data.sources import read_source
+from fincompress.data.splits import clean, split, split_training, summarise, without
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What this stage reads of params.yaml."""
+
+    seed: int
+    prepare: PrepareParams | AgNewsParams
 
 
 def main(out: Path = Path("data"), summary: Path = Path("metrics/about/data.json")) -> None:
     """Write OUT/{train,val,test}.csv and OUT/labels.json (the names in id order)."""
-    params = load_params("seed", "prepare")
+    params = load_params(Needs)
     source = read_source(params.prepare)
     frame, dropped = clean(source.rows)
     if source.test is None:
@@ -21,8 +31,7 @@ def main(out: Path = Path("data"), summary: Path = Path("metrics/about/data.json
         dropped["in_test"] = len(frame) - len(training)
         splits = {**split_training(training, source.labels, params.prepare, params.seed), "test": source.test}
     for name, rows in splits.items():
-        with atomic_file(out / f"{name}.csv") as path:
-            rows.to_csv(path, index=False, lineterminator="\n")
+        write_csv(out / f"{name}.csv", rows)
     write_json(out / "labels.json", {"labels": source.labels})
     write_json(summary, {**summarise(splits, dropped), "origins": source.origins})
     counts = ", ".join(f"{len(rows)} {name}" for name, rows in splits.items())

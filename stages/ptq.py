@@ -1,38 +1,44 @@
-"""ptq, quantize: networks in int8 after training, for OpenVINO and for ONNX Runtime."""
+"""ptq, quantize: a network in int8 after training, for every runtime that quantises."""
 
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Literal
+from typing import Annotated
 
-from fincompress import stage
-from fincompress.dataset import read_split
-from fincompress.params import load_params
-from fincompress.quantization import calibration_texts, to_onnx_int8, to_openvino_int8
-from fincompress.variants import current_pipeline
+from fincompress.compress.ptq import calibration_texts
+from fincompress.core import stage
+from fincompress.core.params import Key, load_params
+from fincompress.core.registry import INT8_RUNTIMES, converted_name, load_object
+from fincompress.core.sections import PtqParams
+from fincompress.data.prepared import read_split
 
-PROCESSES = 2  # exporting and calibrating are Python on one core, most of the time
+
+@dataclass(frozen=True)
+class Needs:
+    """What this stage reads of params.yaml."""
+
+    seed: int
+    own: Annotated[PtqParams, Key("{section}")]
 
 
 def main(
-    section: Literal["ptq", "quantize"],
+    section: str,
+    network: str,
     data: Path = Path("data"),
     models: Path = Path("models"),
     seed: int | None = None,
 ) -> None:
-    """Write MODELS/SECTION/<network>_ov_int8 and …_ort_int8 for the networks in MODELS that are quantised so."""
-    loaded = load_params("seed", section, seed=seed)
-    params = getattr(loaded, section)
-    texts = calibration_texts(read_split(data, "train"), params.calibration_samples, loaded.seed)
-    pool = ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn"))
+    """Write MODELS/SECTION/<NETWORK>_ov_int8 and …_ort_int8 from MODELS/NETWORK."""
+    params = load_params(Needs, section, seed=seed)
+    texts = calibration_texts(read_split(data, "train"), params.own.calibration_samples, params.seed)
+    # a process each: exporting and calibrating are Python on one core, most of the time
+    pool = ProcessPoolExecutor(len(INT8_RUNTIMES), mp_context=get_context("spawn"))
     try:
-        converters = {"ov": (to_openvino_int8, texts, params), "ort": (to_onnx_int8, params)}
         jobs = {}
-        for network, keys in current_pipeline().quantized.items():
-            for key in keys:
-                source, target = models / network, models / section / f"{network}_{key}_int8"
-                convert, *given = converters[key]
-                jobs[pool.submit(convert, source, target, *given)] = target
+        for runtime in INT8_RUNTIMES:
+            target = models / section / converted_name(network, runtime, "int8")
+            jobs[pool.submit(load_object(runtime.to_int8), models / network, target, params.own, texts)] = target
         for job in as_completed(jobs):
             job.result()
             print(f"{section}: {jobs[job]}", flush=True)

@@ -1,55 +1,63 @@
 """recover: distil the whole network into the pruned one, whose zeros stay zero (Hinton et al. 2015)."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
 from transformers import set_seed
 
-from fincompress import stage
-from fincompress.checkpoints import load_model, load_tokenizer, save
-from fincompress.dataset import read_labels, read_split, tokenise
-from fincompress.distillation import add_teacher_logits, soft_label_objective
-from fincompress.files import atomic_file, remove_folder
-from fincompress.params import load_params
-from fincompress.sparsity import HoldZeros, count_kinds, sparsity
-from fincompress.training import scratch_folder, train
+from fincompress.compress.soft_labels import add_teacher_logits, soft_label_objective
+from fincompress.compress.sparsity import HoldZeros, count_kinds, sparsity
+from fincompress.core import stage
+from fincompress.core.files import write_csv, write_json
+from fincompress.core.params import load_params
+from fincompress.core.scratch import scratch_folder
+from fincompress.core.sections import SoftLabelParams
+from fincompress.data.prepared import read_labels, read_split
+from fincompress.networks.batches import tokenise
+from fincompress.networks.checkpoints import load_model, load_tokenizer, save
+from fincompress.networks.training import train
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What this stage reads of params.yaml."""
+
+    seed: int
+    recover: SoftLabelParams
 
 
 def main(
     data: Path = Path("data"),
-    teacher: Path = Path("models/baseline"),
-    pruned: Path = Path("models/prune"),
-    out: Path = Path("models/recover"),
-    curves: Path = Path("plots/training/recover"),
-    tables: Path = Path("plots/pruning/recover"),
+    models: Path = Path("models"),
+    plots: Path = Path("plots"),
+    metrics: Path = Path("metrics/training"),
     seed: int | None = None,
 ) -> None:
-    """Write the recovered network to OUT, its learning curves to CURVES and TABLES/sparsity.csv."""
-    params = load_params("seed", "recover", seed=seed)
+    """Write MODELS/recover, distilled from MODELS/baseline into MODELS/prune, its curves and sparsity, and metrics."""
+    params, teacher, pruned = load_params(Needs, seed=seed), models / "baseline", models / "prune"
     set_seed(params.seed)
     labels, tokenizer = read_labels(data), load_tokenizer(str(pruned))
     model, original = load_model(str(pruned)), load_model(str(teacher))
     whole = count_kinds(original)
     train_set, val_set = (tokenise(read_split(data, name), labels, tokenizer) for name in ("train", "val"))
     train_set = add_teacher_logits(train_set, original, tokenizer)
-    scratch = scratch_folder("recover", vars(params), [data, teacher, pruned])
-    summary = train(
-        model,
-        tokenizer,
-        train_set,
-        val_set,
-        params.recover,
-        seed=params.seed,
-        scratch=scratch,
-        curves=curves,
-        objective=soft_label_objective(params.recover.temperature, params.recover.alpha),
-        callbacks=[HoldZeros(model)],
-    )
-    left = sparsity(model, whole)
-    save(model, tokenizer, out, {**summary, "sparsity": left})
-    with atomic_file(tables / "sparsity.csv") as path:
-        pd.DataFrame(left).to_csv(path, index=False, lineterminator="\n")
-    remove_folder(scratch)
+    with scratch_folder("recover", vars(params), [data, teacher, pruned]) as scratch:
+        summary = train(
+            model,
+            tokenizer,
+            train_set,
+            val_set,
+            params.recover,
+            seed=params.seed,
+            scratch=scratch.folder,
+            curves=plots / "training" / "recover",
+            objective=soft_label_objective(params.recover.temperature, params.recover.alpha),
+            callbacks=[HoldZeros(model)],
+        )
+        left = sparsity(model, whole)
+        save(model, tokenizer, models / "recover", {**summary, "sparsity": left})
+        write_csv(plots / "pruning" / "recover" / "sparsity.csv", left)
+        write_json(metrics / "recover.json", {**summary, **scratch.cost()})
     print(f"recover: val macro F1 {summary['val_macro_f1']:.4f} at epoch {summary['best_epoch']}")
 
 

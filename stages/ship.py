@@ -1,14 +1,27 @@
 """ship: the models that are handed on, each in a folder of its own with its card."""
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from fincompress import stage
-from fincompress.cards import card
-from fincompress.files import atomic_folder, read_json
-from fincompress.params import load_params
-from fincompress.results import load_results
-from fincompress.variants import current_pipeline, saved_variants
+from fincompress.core import stage
+from fincompress.core.files import atomic_folder, read_json
+from fincompress.core.params import Key, load_params
+from fincompress.core.sections import ShipParams
+from fincompress.core.variants import current_pipeline, saved_variants
+from fincompress.report.cards import card
+from fincompress.report.results import load_results
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What this stage reads of params.yaml; it passes for `results.Judgement`."""
+
+    source: Annotated[str, Key("prepare.source")]
+    margin: Annotated[float, Key("report.margin")]
+    price_per_core_hour: Annotated[float, Key("report.price_per_core_hour")]
+    ship: ShipParams
 
 
 def main(
@@ -18,7 +31,7 @@ def main(
     out: Path = Path("models/shipped"),
 ) -> None:
     """Write OUT/<variant> for every variant that params.yaml names: a copy of its files, and README.md."""
-    params = load_params("prepare.source", "report.margin", "report.price_per_core_hour", "ship")
+    params = load_params(Needs)
     results = load_results(metrics, tables, params)
     data = read_json(metrics / "about" / "data.json")
     with atomic_folder(out) as folder:

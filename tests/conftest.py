@@ -24,9 +24,9 @@ from datasets import Dataset
 from tokenizers import BertWordPieceTokenizer
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
-from fincompress.dataset import tokenise
-from fincompress.files import read_json, write_json
-from fincompress.sources import read_embedded
+from fincompress.core.files import read_json, write_json
+from fincompress.data.sources import read_embedded
+from fincompress.networks.batches import tokenise
 
 torch.set_num_threads(1)  # tiny models gain nothing from more, and side by side lose much
 settings.register_profile("unhurried", deadline=None)  # two workers of pytest share the machine

@@ -1,0 +1,57 @@
+"""The machine that latencies are measured on: what it is, and whether others are using it."""
+
+import importlib.metadata
+import platform
+import time
+from pathlib import Path
+
+import psutil
+
+VECTOR_INSTRUCTIONS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8")  # the last three: int8 dot products
+LIBRARIES = ("torch", "transformers", "tokenizers", "onnxruntime", "openvino", "nncf", "scikit-learn", "numpy")
+
+
+class OtherLoad:
+    """How much of the machine others use between its making and `share`: neither this process nor the worker."""
+
+    def __init__(self, pid: int):
+        self._ours = [psutil.Process(pid), psutil.Process()]
+        self._start = self._now()
+
+    def share(self) -> float:
+        """Mean share of all cores, 0 to 1."""
+        wall, busy, ours = (now - then for now, then in zip(self._now(), self._start, strict=True))
+        return max(0.0, busy - ours) / (wall * psutil.cpu_count())
+
+    def _now(self) -> tuple[float, float, float]:
+        system = psutil.cpu_times()
+        idle = system.idle + getattr(system, "iowait", 0.0)
+        guest = getattr(system, "guest", 0.0) + getattr(system, "guest_nice", 0.0)  # already in user and nice
+        ours = sum(times.user + times.system for times in (process.cpu_times() for process in self._ours))
+        return time.perf_counter(), sum(system) - idle - guest, ours
+
+
+def environment(threads: int) -> dict:
+    """The machine and the versions that latencies were measured with."""
+    return {
+        "cpu": _cpu_name(),
+        "vector_instructions": [name for name in VECTOR_INSTRUCTIONS if name in _cpuinfo("flags").split()],
+        "physical_cores": psutil.cpu_count(logical=False),
+        "logical_cores": psutil.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "threads": threads,
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
+    }
+
+
+def _cpu_name() -> str:
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def _cpuinfo(field: str) -> str:
+    """What Linux says of the first core; empty elsewhere."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(field)), "")

@@ -1,0 +1,129 @@
+"""The pipeline's training repeated over seeds, to know how much of a difference between two variants is chance.
+
+The split stays as it is, so that the spread is that of training alone. The first seed is the pipeline's own run.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from statistics import fmean, stdev
+
+import numpy as np
+import pandas as pd
+from dvc.repo import Repo
+
+from fincompress.core.errors import InputError
+from fincompress.core.files import read_json, write_json
+from fincompress.core.params import checked_params
+from fincompress.core.registry import PIPELINES
+from fincompress.core.scratch import kept_folder
+from fincompress.core.variants import Variant, saved_variants
+from fincompress.data.prepared import read_split
+from fincompress.networks.scores import macro_f1
+from fincompress.runtimes.base import predict_logits
+from fincompress.runtimes.registry import open_classifier
+
+RECORD = Path("metrics/about/seeds.json")
+SCORES = ("val_macro_f1", "macro_f1")
+PIPELINE = PIPELINES["side_by_side"]
+NETWORKS = [network.name for network in PIPELINE.networks]
+STAGES = (*NETWORKS, *(f"{PIPELINE.int8}@{network.name}" for network in PIPELINE.networks if network.quantized))
+"""Of dvc.yaml, each after those that it may start from."""
+
+
+def repeat(n: int, data: Path = Path("data"), models: Path = Path("models"), record: Path = RECORD) -> dict:
+    """Train and convert every variant with `n` consecutive seeds, the first being that of params.yaml.
+
+    A repetition that is interrupted goes on where it was, and one with a greater `n` adds what is missing.
+
+    Returns:
+        What `record` then holds: `seeds`, and `variants`: name -> score (`val_macro_f1`, `macro_f1` of the test split)
+        -> `mean`, `std` (of a sample) and `values`, a value a seed.
+
+    Raises:
+        InputError: the pipeline's own models are missing or outdated, or a stage failed.
+    """
+    if n < 2:
+        raise InputError(f"--n {n}: a spread needs at least 2 seeds")
+    _check_up_to_date()
+    params = checked_params()
+    sections = {name: getattr(params, name) for name in ("seed", "student", *NETWORKS, PIPELINE.int8)}
+    seeds = [params.seed + index for index in range(n)]
+    scratch = kept_folder("seeds", sections, [data])
+    scores = [
+        _scores(scratch / f"{seed}.json", seed, data, models if not index else None) for index, seed in enumerate(seeds)
+    ]
+    content = {"seeds": seeds, "variants": {name: _spread([run[name] for run in scores]) for name in scores[0]}}
+    write_json(record, content)
+    return content
+
+
+def _check_up_to_date() -> None:
+    """An error where DVC would train or convert again."""
+    outdated = Repo().status(targets=list(STAGES))
+    if outdated:
+        raise InputError(f"{', '.join(sorted(outdated))}: outdated; run `dvc repro` first")
+
+
+def _scores(file: Path, seed: int, data: Path, models: Path | None) -> dict[str, dict[str, float]]:
+    """Variant -> its scores with `seed`, from `file` where that is there; trained first where `models` is None."""
+    if file.is_file():
+        return read_json(file)
+    folder = models or file.with_suffix("")
+    if models is None:
+        _train(folder, seed, data)
+    splits = {name: read_split(data, name) for name in ("val", "test")}
+    scores = {variant.name: _score(variant, splits) for variant in saved_variants(folder, PIPELINE)}
+    write_json(file, scores)
+    if models is None:
+        shutil.rmtree(folder)
+    return scores
+
+
+def _train(folder: Path, seed: int, data: Path) -> None:
+    """Run the pipeline's training stages into `folder`; those that have finished there are not run again."""
+    for name, options in _commands(folder, data):
+        if (folder / ".finished" / name).exists():
+            continue
+        print(f"seed {seed}: {name}", flush=True)
+        command = [sys.executable, "-m", *options, "--seed", str(seed)]
+        code = subprocess.run(command, env={**os.environ, "PYTHONPATH": os.getcwd()}).returncode
+        if code == 130:
+            raise KeyboardInterrupt
+        if code:
+            raise InputError(f"seed {seed}: the stage {name} failed (exit {code}) with the message above")
+        (folder / ".finished").mkdir(exist_ok=True)
+        (folder / ".finished" / name).touch()
+
+
+def _commands(folder: Path, data: Path) -> list[tuple[str, list[str]]]:
+    """(stage, its module and options) of `STAGES`, with all outputs below `folder`."""
+    models = ["--data", str(data), "--models", str(folder)]
+    beside = ["--plots", str(folder / "plots"), "--metrics", str(folder / "metrics")]
+    trained = [(network.name, [*network.command, *models, *beside]) for network in PIPELINE.networks]
+    converted = [
+        (f"{PIPELINE.int8}@{network.name}", ["stages.ptq", PIPELINE.int8, network.name, *models])
+        for network in PIPELINE.networks
+        if network.quantized
+    ]
+    return [*trained, *converted]
+
+
+def _score(variant: Variant, splits: dict[str, pd.DataFrame]) -> dict[str, float]:
+    classifier = open_classifier(variant.folder, variant.runtime, threads=os.cpu_count() or 1)
+
+    def score(rows: pd.DataFrame) -> float:
+        predicted = np.array(classifier.labels)[predict_logits(classifier, rows["text"].tolist()).argmax(axis=1)]
+        return round(macro_f1(rows["label"].to_numpy(), predicted), 6)
+
+    return dict(zip(SCORES, (score(splits["val"]), score(splits["test"])), strict=True))
+
+
+def _spread(runs: list[dict[str, float]]) -> dict[str, dict]:
+    """Score -> mean, standard deviation and values of one variant's runs."""
+    values = {score: [run[score] for run in runs] for score in SCORES}
+    return {
+        score: {"mean": round(fmean(of), 6), "std": round(stdev(of), 6), "values": of} for score, of in values.items()
+    }

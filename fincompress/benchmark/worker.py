@@ -1,0 +1,75 @@
+"""One variant in a process of its own, answering the benchmark's requests over a pipe.
+
+Started as `python -m fincompress.benchmark.worker FD` by `protocol.Worker`. It imports no more than its runtime
+needs, so that its peak memory is the variant's own. Requests are (name, arguments); every one gets one answer.
+"""
+
+import sys
+import time
+import traceback
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from fincompress.core.memory import peak_rss_mb
+from fincompress.runtimes.base import Classifier, predict_logits
+from fincompress.runtimes.registry import open_classifier
+
+
+def time_single(classifier: Classifier, texts: list[str], pad_to: int | None) -> tuple[list[float], list[float]]:
+    """Milliseconds to tokenise and to classify each text on its own."""
+    encode_ms, forward_ms = [], []
+    for text in texts:
+        start = time.perf_counter()
+        inputs = classifier.encode([text], pad_to)
+        encoded = time.perf_counter()
+        classifier.logits(inputs)
+        forward_ms.append((time.perf_counter() - encoded) * 1e3)
+        encode_ms.append((encoded - start) * 1e3)
+    return encode_ms, forward_ms
+
+
+def time_batches(classifier: Classifier, texts: list[str], size: int) -> float:
+    """Sentences classified a second in batches of `size`, each padded to its longest text; tokenisation not counted.
+
+    They are classified twice and timed the second time: threads of an earlier request go on spinning for a while, on
+    cores that this one needs (ONNX Runtime's for some 50 ms).
+    """
+    batches = [classifier.encode(texts[start : start + size]) for start in range(0, len(texts), size)]
+    for _ in range(2):
+        start = time.perf_counter()
+        for batch in batches:
+            classifier.logits(batch)
+        seconds = time.perf_counter() - start
+    return len(texts) / seconds
+
+
+def _answer(classifier: Classifier, name: str, arguments: tuple):
+    if name == "logits":
+        return predict_logits(classifier, *arguments)
+    if name == "labels":
+        return classifier.labels
+    if name == "single":
+        return time_single(classifier, *arguments)
+    if name == "batches":
+        return time_batches(classifier, *arguments)
+    if name == "peak_rss_mb":
+        return peak_rss_mb()
+    raise ValueError(f"unknown request {name!r}")
+
+
+def main() -> None:
+    connection = Connection(int(sys.argv[1]))
+    try:
+        folder, runtime, threads = connection.recv()
+        classifier = open_classifier(Path(folder), runtime, threads)
+        connection.send(("ok", None))
+        while (request := connection.recv()) is not None:
+            connection.send(("ok", _answer(classifier, *request)))
+    except (EOFError, BrokenPipeError, KeyboardInterrupt):
+        pass  # the parent has gone
+    except Exception:
+        connection.send(("error", traceback.format_exc()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The command `fincompress`, one module a group of commands."""

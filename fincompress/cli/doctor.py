@@ -1,0 +1,127 @@
+"""What a machine and a checkout have and lack for the pipeline and for serving."""
+
+import os
+import platform
+import re
+import shutil
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fincompress.core.errors import InputError
+from fincompress.core.variants import current_pipeline, saved_variants
+from fincompress.runtimes.registry import runtime_of
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    found: str
+    mend: str | None = None  # what to do; None where all is well
+
+
+def examine() -> list[Finding]:
+    """Look at the machine, the installed packages and the project in the working directory."""
+    return [*_machine(), *_packages(), *_tools(), *_project()]
+
+
+def _machine() -> list[Finding]:
+    from fincompress.benchmark.machine import environment
+
+    machine = environment(os.cpu_count() or 1)
+    instructions = machine["vector_instructions"]
+    int8 = [name for name in instructions if "vnni" in name or "amx" in name]
+    threads = os.environ.get("OMP_NUM_THREADS")
+    limited = threads is not None and threads.isdecimal() and int(threads) < (os.cpu_count() or 1)
+    return [
+        Finding("CPU", f"{machine['cpu']}, {machine['physical_cores'] or '?'} cores, {machine['memory_gb']} GB"),
+        Finding("vector instructions", ", ".join(instructions) or "none known"),
+        Finding(
+            "int8 instructions",
+            ", ".join(int8) or "none: int8 is as small, but OpenVINO's is no faster than fp32 (ONNX Runtime's is)",
+        ),
+        Finding(
+            "threads",
+            f"{os.cpu_count()} (OMP_NUM_THREADS={threads})" if threads else str(os.cpu_count()),
+            "unset OMP_NUM_THREADS, or training uses fewer cores than there are" if limited else None,
+        ),
+        Finding(
+            "Python",
+            platform.python_version(),
+            None if sys.version_info >= (3, 11) else "FinCompress needs Python 3.11 or newer",
+        ),
+        Finding("GPU", _gpu()),
+    ]
+
+
+def _gpu() -> str:
+    try:
+        import torch
+    except ImportError:
+        return "unknown without torch"
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none: training runs on the CPU"
+
+
+def _packages() -> list[Finding]:
+    """Every pinned requirement against what is installed; those of tests and extras are not looked at."""
+    try:
+        requirements = metadata.requires("fincompress") or []
+    except metadata.PackageNotFoundError:
+        return [Finding("fincompress", "not installed", "`make env`, or pip install . in its folder")]
+    findings = []
+    for requirement in requirements:
+        match = re.fullmatch(r"([\w.-]+)==([\w.+-]+)", requirement.split(";")[0].strip())
+        if match is None or "extra ==" in requirement:
+            continue
+        name, wanted = match.groups()
+        try:
+            found = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            findings.append(Finding(name, "not installed", f"pip install {name}=={wanted}"))
+            continue
+        same = found.split("+")[0] == wanted.split("+")[0]
+        findings.append(
+            Finding(name, found, None if same else f"made and tested with {wanted}: pip install {name}=={wanted}")
+        )
+    return findings
+
+
+def _tools() -> list[Finding]:
+    found = {name: shutil.which(name) for name in ("git", "dvc")}
+    return [
+        Finding(name, path or "not found", None if path else f"install {name}, or activate the environment")
+        for name, path in found.items()
+    ]
+
+
+def _project() -> list[Finding]:
+    """The project's data and models, where the working directory is one."""
+    if not Path("dvc.yaml").is_file():
+        return [Finding("project", "none in this folder: serving works, the pipeline needs its folder")]
+    missing = "`dvc repro` makes it, or `dvc pull dvc.yaml` fetches it"
+    findings = [
+        Finding("data", "prepared") if Path("data/train.csv").is_file() else Finding("data", "missing", missing)
+    ]
+    for variant in saved_variants(Path("models"), current_pipeline()):
+        try:
+            findings.append(Finding(str(variant.folder), f"for {runtime_of(variant.folder)}"))
+        except InputError:
+            findings.append(Finding(str(variant.folder), "missing", missing))
+    return findings
+
+
+def doctor() -> None:
+    """Say what this machine and this folder have and lack (exit code 1 where something is to be mended)."""
+    findings = examine()
+    table = Table("", "found", "to be mended")
+    for finding in findings:
+        table.add_row(finding.what, finding.found, finding.mend or "", style="yellow" if finding.mend else None)
+    Console().print(table)
+    raise typer.Exit(1 if any(finding.mend for finding in findings) else 0)

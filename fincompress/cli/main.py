@@ -1,0 +1,32 @@
+"""The command `fincompress`: what people do beside running the pipeline, which is `dvc`'s part."""
+
+import sys
+
+import typer
+
+from fincompress.cli import choose, doctor, remote, show, use
+from fincompress.core.errors import InputError
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+for command in (
+    use.predict,
+    use.compare,
+    use.export,
+    show.demo,
+    show.space,
+    doctor.doctor,
+    choose.results,
+    choose.select,
+    choose.seeds,
+):
+    app.command()(command)
+app.add_typer(remote.app, name="remote")
+
+
+def main() -> None:
+    """Run the command line; what a person can mend is one line on standard error and exit code 2."""
+    try:
+        app()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,60 @@
+"""The commands that show models in the browser: demo, space."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fincompress.cli.use import SHIPPED
+from fincompress.core.errors import InputError
+
+DEMO_COLUMNS = ("macro F1", "change [95 %]", "size (MB)", "real ms", "speed-up", "sentences/s", "peak RSS (MB)")
+
+
+def demo(
+    model: Annotated[str | None, typer.Option(help="The variant or model folder that is shown first.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 7860,
+) -> None:
+    """Open the side-by-side demo in the browser: the teacher against any variant."""
+    from fincompress.core.variants import current_pipeline, saved_variants
+    from fincompress.report.results import load_results
+    from fincompress.report.tables import COSTS
+    from fincompress.serving.demo import Duel, build
+
+    pipeline = current_pipeline()
+    folders = {
+        variant.name: variant.folder
+        for variant in saved_variants(Path("models"), pipeline)
+        if (variant.folder / "config.json").is_file()
+    }
+    reference = pipeline.reference
+    if model is not None and Path(model).is_dir():
+        folders[model] = Path(model)
+    chosen = model or next((name for name in (SHIPPED.name, *folders) if name in folders and name != reference), None)
+    for name in (reference, chosen):
+        if name not in folders:
+            raise InputError(
+                f"{name or 'models'}: no model there; `dvc repro` makes it, or `dvc pull dvc.yaml` fetches it"
+            )
+    try:
+        results, figures = load_results(), sorted(Path("plots/figures").glob("f1_*.png"))
+        columns = {title: COSTS[title] for title in DEMO_COLUMNS}
+        rows = [[name, *(cell(results, name) for cell in columns.values())] for name in results.records]
+        table = [["variant", *columns], *rows]
+    except InputError as error:
+        print(f"no benchmark tab: {error}", file=sys.stderr)
+        table, figures = [], []
+    page = build(Duel(folders, reference), chosen, table, figures)
+    page.launch(server_name=host, server_port=port, allowed_paths=["plots/figures"])
+
+
+def space(
+    out: Annotated[Path, typer.Argument(help="The new folder.")] = Path("hf_space"),
+    model: Annotated[Path, typer.Option(help="The folder of a converted model.")] = SHIPPED,
+) -> None:
+    """Write a folder that runs the demo alone with one small model, ready to be pushed as a Hugging Face Space."""
+    from fincompress.serving.space import write_space
+
+    print(f"{write_space(model, out)}: `pip install -r requirements.txt && python app.py` in it starts the demo")

@@ -1,0 +1,128 @@
+"""The commands that use a model: predict, compare, export."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from fincompress.core.errors import InputError
+from fincompress.core.registry import RUNTIMES
+
+if TYPE_CHECKING:
+    from fincompress.serving.folders import Scoring
+
+SHIPPED = Path("models/ptq/ikd_ort_int8")
+"""The model folder that a command takes where none is named."""
+Runtime = Literal[tuple(RUNTIMES)]
+Format = Literal[tuple(runtime.format for runtime in RUNTIMES.values() if runtime.format)]
+
+
+def predict(
+    texts: Annotated[list[str] | None, typer.Argument(help="Texts; without any, the lines of standard input.")] = None,
+    model: Annotated[Path, typer.Option(help="A model folder, of any format.")] = SHIPPED,
+    runtime: Annotated[Runtime | None, typer.Option(help="Without it, the one that the folder is for.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Without it, one a core.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Texts that are classified together.")] = 32,
+    source: Annotated[
+        Path | None, typer.Option("--input", help="A .csv, .tsv, .jsonl or .parquet file, or a folder of the last.")
+    ] = None,
+    target: Annotated[Path | None, typer.Option("--output", help="What to write its rows to, scored.")] = None,
+    text_column: Annotated[str, typer.Option(help="The column of --input that holds the texts.")] = "text",
+    engine: Annotated[Literal["local", "ray"], typer.Option(help="What scores a folder.")] = "local",
+    workers: Annotated[int, typer.Option(min=1, help="Processes of --engine ray, of --threads each.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON object a line, with all probabilities.")] = False,
+) -> None:
+    """Print the label of each text and its probability, or score the rows of a file or a folder into another."""
+    from fincompress.serving.classifier import load_classifier
+
+    if (source is None) != (target is None):
+        raise InputError("--input and --output go together: the file to read and the one to write")
+    if source is not None and texts:
+        raise InputError("give texts or --input, not both")
+    if source is not None:
+        from fincompress.serving.folders import Scoring
+
+        _score(Scoring(str(model), runtime, threads, text_column, batch_size), source, target, engine, workers)
+        return
+    texts = _given(texts)
+    for prediction in load_classifier(model, runtime, threads)(texts, batch_size):
+        if as_json:
+            print(json.dumps(vars(prediction), ensure_ascii=False))
+        else:
+            print(f"{prediction.label}\t{prediction.confidence:.3f}\t{prediction.text}")
+
+
+def _given(texts: list[str] | None) -> list[str]:
+    """The arguments, or else the lines of standard input."""
+    texts = texts or [line.strip() for line in sys.stdin if line.strip()]
+    if not texts:
+        raise InputError("no text: give some as arguments, or a line each on standard input")
+    return texts
+
+
+def _score(scoring: "Scoring", source: Path, target: Path, engine: str, workers: int) -> None:
+    """Score a file, or a folder of them, and say how long it took."""
+    from fincompress.serving.classifier import load_classifier
+    from fincompress.serving.files import score_file
+    from fincompress.serving.folders import score_folder
+
+    if engine != "local" and not source.is_dir():
+        raise InputError(f"{source}: --engine {engine} scores a folder of .parquet files")
+    start = time.perf_counter()
+    try:
+        if source.is_dir():
+            count = score_folder(scoring, source, target, engine, workers)
+        else:
+            classifier = load_classifier(scoring.model, scoring.runtime, scoring.threads)
+            count = score_file(classifier, source, target, scoring.text_column, scoring.batch_size)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        raise typer.Exit(130) from None
+    seconds = time.perf_counter() - start
+    print(f"{target}: {count} rows in {seconds:.1f} s, {count / seconds:.0f} a second", file=sys.stderr)
+
+
+def compare(
+    texts: Annotated[list[str] | None, typer.Argument(help="Texts; without any, the lines of standard input.")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="A variant's name or a model folder; may be given several times.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Without it, one a core.")] = None,
+) -> None:
+    """Ask several models the same: the label of each text, its probability, and the latency, side by side."""
+    from fincompress.core.variants import saved_folder
+    from fincompress.serving.comparison import compare as ask
+
+    texts = _given(texts)
+    names = model or ["teacher", "kd", "ikd_ort_int8"]
+    folders = {name: Path(name) if Path(name).is_dir() else saved_folder(name) for name in names}
+    if unknown := [name for name, folder in folders.items() if folder is None]:
+        raise InputError(f"{', '.join(unknown)}: neither a model folder nor a variant that the pipeline keeps")
+    answers = ask(folders, texts, threads)
+    table = Table("text", *(f"{answer.model}\n{answer.latency_ms:.1f} ms" for answer in answers), show_lines=True)
+    for row, text in enumerate(texts):
+        said = [answer.predictions[row] for answer in answers]
+        styles = ["" if own.label == said[0].label else "bold" for own in said]
+        cells = (Text(f"{own.label} {own.confidence:.2f}", style) for own, style in zip(said, styles, strict=True))
+        table.add_row(Text(text), *cells)
+    Console().print(table)
+    same = sum(len({answer.predictions[row].label for answer in answers}) == 1 for row in range(len(texts)))
+    print(f"{same} of {len(texts)} texts get the same label from all; others than {answers[0].model}'s are in bold")
+
+
+def export(
+    model: Annotated[Path, typer.Argument(help="A model folder.")],
+    out: Annotated[Path, typer.Argument(help="The new folder.")],
+    kind: Annotated[Format, typer.Option("--format", help="Of the new folder.")] = "onnx",
+) -> None:
+    """Write a model as a folder that works alone, with tokenizer and card, and check it against its source."""
+    from fincompress.serving.export import export as hand_over
+
+    done = hand_over(model, kind, out)
+    print(f"{done.folder}: {kind}; logits of {done.texts} sentences differ by at most {done.difference:.2g}")

@@ -1,0 +1,261 @@
+"""Intermediate-layer distillation (TinyBERT, Jiao et al. 2020, arXiv:1909.10351): losses, layer map, targets.
+
+The teacher's hidden states and attention are computed once and kept in memory-mapped files, in half precision and
+without padding. A disk too small for them means that the teacher runs along with every batch instead.
+"""
+
+import math
+import shutil
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from fincompress.compress.soft_labels import hinton_loss
+from fincompress.core.errors import InputError
+from fincompress.core.files import atomic_folder
+from fincompress.core.processes import is_main, wait
+from fincompress.core.sections import IkdParams
+from fincompress.networks.logits import model_batches
+from fincompress.networks.training import Objective
+
+_DISK_SHARE = 0.5  # of what is free, at most, for the targets
+
+
+def layer_map(layers: dict[int, int] | None, student_layers: int, teacher_layers: int) -> dict[int, int]:
+    """Student layer -> teacher layer, both from 0.
+
+    None spaces them evenly, the last on the last: 4 of 12 is {0: 2, 1: 5, 2: 8, 3: 11}.
+
+    Raises:
+        InputError: a layer does not exist, or a student is deeper than its teacher and the map is left to the rule.
+    """
+    if layers is None:
+        if student_layers > teacher_layers:
+            raise InputError(
+                f"params.yaml: ikd.layer_map: null cannot space {student_layers} student layers over "
+                f"{teacher_layers} of the teacher; name the pairs, as in {{0: 0, 1: 0}}"
+            )
+        return {layer: (layer + 1) * teacher_layers // student_layers - 1 for layer in range(student_layers)}
+    for student, teacher in layers.items():
+        for side, layer, count in (("student", student, student_layers), ("teacher", teacher, teacher_layers)):
+            if not 0 <= layer < count:
+                raise InputError(
+                    f"params.yaml: ikd.layer_map: {student}: {teacher} names {side} layer {layer}, "
+                    f"but the {side}'s layers are 0 to {count - 1}"
+                )
+    return dict(sorted(layers.items()))
+
+
+def group_heads(attention: torch.Tensor, groups: int) -> torch.Tensor:
+    """Average consecutive heads: [batch, heads, seq, seq] -> [batch, groups, seq, seq].
+
+    Heads of student and teacher are compared one to one where their numbers agree; otherwise both are averaged into
+    `gcd(student heads, teacher heads)` groups of consecutive heads.
+    """
+    return attention.unflatten(1, (groups, -1)).mean(dim=2)
+
+
+def hidden_mse(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Mean squared error of hidden states over real positions, mapped layers and width.
+
+    Args:
+        student, teacher: [batch, layers, seq, width].
+        mask: [batch, seq], 1 at real positions.
+    """
+    positions = mask[:, None, :].to(student.dtype)  # [batch, 1, seq]
+    squared = (student - teacher).pow(2).mean(dim=-1)  # [batch, layers, seq]
+    return (squared * positions).sum() / (positions.sum() * student.shape[1])
+
+
+def attention_mse(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Mean squared error of attention probabilities over pairs of real positions, mapped layers and head groups.
+
+    Args:
+        student, teacher: [batch, layers, groups, seq, seq].
+        mask: [batch, seq], 1 at real positions.
+    """
+    real = mask.to(student.dtype)
+    pairs = (real[:, :, None] * real[:, None, :])[:, None, None]  # [batch, 1, 1, seq, seq]
+    squared = (student - teacher).pow(2)
+    return (squared * pairs).sum() / (pairs.sum() * student.shape[1] * student.shape[2])
+
+
+class Targets(Protocol):
+    """The teacher's side of the losses for a batch."""
+
+    groups: int
+
+    def __call__(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Hidden states [batch, layers, seq, width] and grouped attention [batch, layers, groups, seq, seq]."""
+        ...
+
+
+class LiveTargets:
+    """Targets from a run of the teacher on the batch itself."""
+
+    def __init__(self, teacher: PreTrainedModel, layers: list[int], groups: int):
+        self.teacher, self.layers, self.groups = teacher.eval(), layers, groups
+
+    @torch.no_grad()
+    def __call__(self, batch):
+        self.teacher.to(batch["input_ids"].device)
+        return intermediates(self.teacher, model_inputs(batch), self.layers, self.groups)[1:]
+
+
+class StoredTargets:
+    """Targets from memory-mapped files; `batch["row"]` says which rows of the training set they are."""
+
+    def __init__(self, folder: Path, lengths: list[int], layers: int, width: int, groups: int):
+        self.lengths, self.groups = np.asarray(lengths), groups
+        self._shapes = {"hidden": (layers, width), "attention": (layers, groups)}
+        units = {"hidden": self.lengths, "attention": self.lengths**2}  # a unit is a position, or a pair of them
+        self._starts = {name: np.concatenate([[0], np.cumsum(count)]) for name, count in units.items()}
+        self._folder = folder
+        self._files: dict[str, np.memmap] = {}
+
+    def bytes(self) -> int:
+        """Room that the files take on the disk."""
+        return sum(2 * int(self._starts[name][-1]) * math.prod(shape) for name, shape in self._shapes.items())
+
+    def open(self, mode: str) -> None:
+        """Map the files, to read (`r`) or to fill (`w+`)."""
+        for name, shape in self._shapes.items():
+            total = int(self._starts[name][-1])
+            self._files[name] = np.memmap(self._folder / f"{name}.f16", np.float16, mode, shape=(total, *shape))
+
+    def put(self, row: int, hidden: torch.Tensor, attention: torch.Tensor) -> None:
+        """Store one sentence's [layers, seq, width] and [layers, groups, seq, seq], padding cut off."""
+        length = self.lengths[row]
+        pairs = attention[:, :, :length, :length].flatten(2)  # [layers, groups, pairs]
+        self._part("hidden", row)[:] = hidden[:, :length].permute(1, 0, 2).numpy()
+        self._part("attention", row)[:] = pairs.permute(2, 0, 1).numpy()
+
+    def __call__(self, batch):
+        rows, seq = batch["row"].tolist(), batch["input_ids"].shape[1]
+        hidden = np.zeros((len(rows), seq, *self._shapes["hidden"]), np.float32)
+        attention = np.zeros((len(rows), seq, seq, *self._shapes["attention"]), np.float32)
+        for index, row in enumerate(rows):
+            length = self.lengths[row]
+            hidden[index, :length] = self._part("hidden", row)
+            attention[index, :length, :length] = self._part("attention", row).reshape(length, length, -1, self.groups)
+        device = batch["input_ids"].device
+        return (
+            torch.from_numpy(hidden).to(device).permute(0, 2, 1, 3),
+            torch.from_numpy(attention).to(device).permute(0, 3, 4, 1, 2),
+        )
+
+    def _part(self, name: str, row: int) -> np.ndarray:
+        return self._files[name][self._starts[name][row] : self._starts[name][row + 1]]
+
+
+@torch.no_grad()
+def teacher_targets(
+    dataset: Dataset,
+    teacher: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    layers: list[int],
+    groups: int,
+    folder: Path,
+) -> tuple[Dataset, Targets]:
+    """Run the teacher (with eager attention) once over `dataset` and keep what `ikd` compares with.
+
+    Returns:
+        (`dataset` with the columns `teacher_logits` and `row`, the targets of its rows). Targets that an interrupted
+        run left in `folder` are taken up again.
+    """
+    dataset = dataset.add_column("row", list(range(len(dataset))))
+    stored = StoredTargets(folder, dataset["length"], len(layers), teacher.config.hidden_size, groups)
+    logits_file = folder / "logits.npy"
+    if is_main() and not logits_file.is_file():
+        logits = np.empty((len(dataset), teacher.config.num_labels), dtype=np.float32)
+        fits = stored.bytes() < _DISK_SHARE * shutil.disk_usage(folder.parent).free
+        if not fits:
+            print(f"ikd: no room for {stored.bytes() / 1e9:.1f} GB of targets; the teacher runs along with every batch")
+        with atomic_folder(folder) as temporary:
+            filling = StoredTargets(temporary, dataset["length"], len(layers), teacher.config.hidden_size, groups)
+            if fits:
+                filling.open("w+")
+            for rows, batch in model_batches(dataset, teacher, tokenizer, "teacher's targets"):
+                logits[rows], hidden, attention = (part.cpu() for part in intermediates(teacher, batch, layers, groups))
+                for index, row in enumerate(rows if fits else []):
+                    filling.put(row, hidden[index], attention[index])
+            np.save(temporary / logits_file.name, logits)
+    wait()
+    dataset = dataset.add_column("teacher_logits", np.load(logits_file).tolist())
+    if not (folder / "hidden.f16").is_file():
+        return dataset, LiveTargets(teacher, layers, groups)
+    stored.open("r")
+    return dataset, stored
+
+
+def intermediates(model: PreTrainedModel, inputs: dict[str, torch.Tensor], layers: list[int], groups: int):
+    """Logits [batch, labels], and hidden states and grouped attention of `layers`, as `Targets` gives them.
+
+    Raises:
+        RuntimeError: the model returns no attention, as with any but `attn_implementation="eager"`.
+    """
+    outputs = model(**inputs, output_hidden_states=True, output_attentions=True)
+    if not outputs.attentions or outputs.attentions[0] is None:
+        raise RuntimeError('the model returned no attention; call set_attn_implementation("eager") on it')
+    hidden = torch.stack([outputs.hidden_states[layer + 1] for layer in layers], dim=1)
+    attention = torch.stack([group_heads(outputs.attentions[layer], groups) for layer in layers], dim=1)
+    return outputs.logits, hidden, attention
+
+
+def model_inputs(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What of a training batch the model itself takes."""
+    return {name: tensor for name, tensor in batch.items() if name not in ("labels", "teacher_logits", "row")}
+
+
+def add_projections(student: PreTrainedModel, teacher_width: int, layers: int) -> None:
+    """Give the student a learned projection to the teacher's width for every mapped layer.
+
+    They train and are saved in resume states with the student, and start as the identity where the widths agree.
+    """
+    width = student.config.hidden_size
+    student.projections = nn.ModuleList(nn.Linear(width, teacher_width) for _ in range(layers))
+    if width == teacher_width:
+        for projection in student.projections:
+            nn.init.eye_(projection.weight)
+            nn.init.zeros_(projection.bias)
+
+
+def drop_projections(student: PreTrainedModel) -> None:
+    """Take the projections off again: they are no part of the model that is shipped."""
+    del student.projections
+
+
+def intermediate_objective(params: IkdParams, layers: list[int], targets: Targets) -> Objective:
+    """`hinton_loss + lambda_hidden · hidden_mse + lambda_attention · attention_mse`, for a student with projections.
+
+    Args:
+        layers: the student's side of the layer map, in the order of the projections and of `targets`.
+
+    The objective raises RuntimeError where a weighted term is exactly zero: then nothing was compared.
+    """
+
+    def objective(model, batch):
+        logits, hidden, attention = intermediates(model, model_inputs(batch), layers, targets.groups)
+        projections = getattr(model, "module", model).projections
+        projected = torch.stack([projection(hidden[:, i]) for i, projection in enumerate(projections)], dim=1)
+        teacher_hidden, teacher_attention = targets(batch)
+        mask = batch["attention_mask"]
+        loss = hinton_loss(logits, batch["teacher_logits"], batch["labels"], params.temperature, params.alpha)
+        for name, weight, term in (
+            ("hidden", params.lambda_hidden, hidden_mse(projected, teacher_hidden, mask)),
+            ("attention", params.lambda_attention, attention_mse(attention, teacher_attention, mask)),
+        ):
+            if weight:
+                if not term > 0:
+                    raise RuntimeError(
+                        f"ikd: the {name} loss is {term.item()}, so student and teacher were not compared"
+                    )
+                loss = loss + weight * term
+        return loss, {"logits": logits}
+
+    return objective

@@ -1,0 +1,199 @@
+"""How much each attention head, and each feed-forward neuron, matters: the score that pruning goes by."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch.nn import functional
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from fincompress.networks.batches import length_batches
+from fincompress.networks.structure import head_size, linears, structure_of
+
+
+def head_importance(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dataset: Dataset, criterion: str, seed: int
+) -> np.ndarray:
+    """Score every head of `model`; the higher, the more important.
+
+    Args:
+        dataset: tokenised and labelled rows, as `dataset.tokenise` makes them; the pipeline gives the validation
+            set to every criterion, so that they are compared on equal data.
+        criterion: `entropy`, `attention`, `magnitude`, `gradient` or `random`, a function of this module each.
+
+    Returns:
+        [layers, heads] by original index, float64; NaN where a head was removed before.
+    """
+    heads = structure_of(model).kept_heads
+    importance = np.full((len(heads), model.config.num_attention_heads), np.nan)
+    if criterion == "random":
+        scores = random_importance(model, seed)
+    elif criterion == "magnitude":
+        scores = magnitude_importance(model)
+    else:
+        measure = {"entropy": entropy_importance, "attention": attention_importance, "gradient": gradient_importance}
+        scores = measure[criterion](model, tokenizer, dataset)
+    for layer, (kept, values) in enumerate(zip(heads, scores, strict=True)):
+        importance[layer, kept] = values
+    return importance
+
+
+@torch.inference_mode()
+def entropy_importance(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dataset: Dataset
+) -> list[np.ndarray]:
+    """1 - the mean normalised entropy of a head's attention: a diffuse head counts as unimportant.
+
+    The entropy of a query's attention over the n real positions of its sentence is divided by log n, its maximum,
+    and averaged over all real queries of `dataset`. Padding is left out as query and as key. Entropy describes
+    attention and knows nothing of the task: heads that attend to one special token score high whatever they do.
+
+    Returns:
+        Per layer [heads kept], in [0, 1].
+    """
+    totals = [np.zeros(len(kept)) for kept in structure_of(model).kept_heads]
+    queries = 0
+    with _eager_attention(model):
+        for _, batch in length_batches(dataset, tokenizer):
+            batch = batch.to(model.device)
+            mask = batch["attention_mask"]  # [batch, seq]
+            attentions = model(**batch, output_attentions=True).attentions
+            largest = torch.log(mask.sum(dim=1).clamp(min=2))  # [batch]; a lone token has no entropy either way
+            for layer, attention in enumerate(attentions):  # [batch, heads, seq, seq]
+                entropy = torch.special.entr(attention * mask[:, None, None, :]).sum(dim=-1)
+                normalised = entropy / largest[:, None, None] * mask[:, None, :]  # [batch, heads, seq]
+                totals[layer] += normalised.sum(dim=(0, 2)).double().cpu().numpy()
+            queries += int(mask.sum())
+    return [1 - total / queries for total in totals]
+
+
+@torch.inference_mode()
+def attention_importance(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dataset: Dataset
+) -> list[np.ndarray]:
+    """The mean absolute value of what a head's attention gives, softmax(QKᵀ/√d)V, over the real positions.
+
+    The weights softmax(QKᵀ/√d) themselves cannot rank heads by their mean: every query's sum to 1 in every head.
+
+    Returns:
+        Per layer [heads kept].
+    """
+    size = head_size(model.config)
+    means = _mean_absolute_inputs(model, tokenizer, dataset, "attention_output")
+    return [mean.reshape(-1, size).mean(axis=1) for mean in means]
+
+
+def magnitude_importance(model: PreTrainedModel) -> list[np.ndarray]:
+    """The Frobenius norm of a head's weights: its rows of query, key and value, its columns of the attention output.
+
+    Returns:
+        Per layer [heads kept].
+    """
+    size = head_size(model.config)
+    squares = []
+    for part, dim in (("query", 1), ("key", 1), ("value", 1), ("attention_output", 0)):
+        weights = [linear.weight.detach().double() for linear in linears(model, part)]
+        squares.append([weight.square().sum(dim).view(-1, size).sum(dim=1).cpu().numpy() for weight in weights])
+    return [np.sqrt(sum(parts)) for parts in zip(*squares, strict=True)]
+
+
+def gradient_importance(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dataset: Dataset
+) -> list[np.ndarray]:
+    """E |dL/dξ| for a mask ξ = 1 on a head's output (Michel et al. 2019, arXiv:1905.10650, equation 2).
+
+    The absolute value is taken sentence by sentence, then averaged, and divided by the layer's L2 norm as in the
+    paper's section 4.1. L is the cross-entropy of a sentence.
+
+    Returns:
+        Per layer [heads kept].
+    """
+    model.eval()
+    size = head_size(model.config)
+    totals = [np.zeros(len(kept)) for kept in structure_of(model).kept_heads]
+    labels = torch.tensor(dataset["labels"])
+    masks: list[torch.Tensor] = []
+
+    def apply_mask(_module, inputs):
+        (context,) = inputs  # [batch, seq, heads · size]
+        masks.append(context.new_ones(context.shape[0], context.shape[2] // size, requires_grad=True))
+        return context * masks[-1].repeat_interleave(size, dim=1)[:, None, :]
+
+    hooks = [linear.register_forward_pre_hook(apply_mask) for linear in linears(model, "attention_output")]
+    try:
+        for rows, batch in length_batches(dataset, tokenizer):
+            masks.clear()
+            logits = model(**batch.to(model.device)).logits
+            loss = functional.cross_entropy(logits, labels[rows].to(model.device), reduction="sum")
+            for total, gradient in zip(totals, torch.autograd.grad(loss, masks), strict=True):  # [batch, heads]
+                total += gradient.abs().sum(dim=0).double().cpu().numpy()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    means = [total / len(dataset) for total in totals]
+    return [mean / max(float(np.linalg.norm(mean)), np.finfo(float).tiny) for mean in means]
+
+
+def random_importance(model: PreTrainedModel, seed: int) -> list[np.ndarray]:
+    """A random number a head, the same in every round: the control that a criterion has to beat.
+
+    Returns:
+        Per layer [heads kept], in [0, 1).
+    """
+    heads = structure_of(model).kept_heads
+    drawn = np.random.default_rng(seed).random((len(heads), model.config.num_attention_heads))
+    return [drawn[layer, kept] for layer, kept in enumerate(heads)]
+
+
+@torch.inference_mode()
+def neuron_importance(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dataset: Dataset) -> list[np.ndarray]:
+    """E ‖aᵢ wᵢ‖₂: the mean size of what neuron i, activation aᵢ and output column wᵢ, adds to its layer's output.
+
+    The mean is over the real positions of `dataset`.
+
+    Returns:
+        Per layer [current width].
+    """
+    means = _mean_absolute_inputs(model, tokenizer, dataset, "output")
+    columns = [linear.weight.norm(dim=0).double().cpu().numpy() for linear in linears(model, "output")]
+    return [mean * column for mean, column in zip(means, columns, strict=True)]
+
+
+def _mean_absolute_inputs(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dataset: Dataset, part: str
+) -> list[np.ndarray]:
+    """Per layer, the mean size of each input of the linear layer `part` over the real positions of `dataset`."""
+    model.eval()
+    modules = linears(model, part)
+    totals = [np.zeros(linear.in_features) for linear in modules]
+    positions = 0
+    mask: torch.Tensor | None = None
+
+    def add(module, inputs):
+        sizes = inputs[0].abs() * mask[:, :, None]  # [batch, seq, features]
+        totals[modules.index(module)] += sizes.sum(dim=(0, 1)).double().cpu().numpy()
+
+    hooks = [linear.register_forward_pre_hook(add) for linear in modules]
+    try:
+        for _, batch in length_batches(dataset, tokenizer):
+            batch = batch.to(model.device)
+            mask = batch["attention_mask"]
+            model(**batch)
+            positions += int(mask.sum())
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [total / positions for total in totals]
+
+
+@contextmanager
+def _eager_attention(model: PreTrainedModel) -> Iterator[None]:
+    """Attention that returns its weights, which sdpa does not; dropout off."""
+    before = model.config._attn_implementation
+    model.eval().set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)

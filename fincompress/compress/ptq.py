@@ -1,0 +1,106 @@
+"""Post-training quantisation to int8: weights, embeddings and activations, for OpenVINO and for ONNX Runtime.
+
+OpenVINO: static, by NNCF (Kozlov et al. 2020, arXiv:2002.08679), with activations smoothed into the weights
+(SmoothQuant, Xiao et al. 2023, arXiv:2211.10438) and their ranges calibrated on training texts. ONNX Runtime:
+dynamic, so the ranges of activations are found at run time, over what is fed at once (`runtime` feeds such a model text
+by text), and nothing is calibrated.
+"""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnx
+import pandas as pd
+import torch
+from onnxruntime.quantization import QuantType, quantize_dynamic
+
+from fincompress.core.files import atomic_folder
+from fincompress.core.sections import QuantizationParams
+from fincompress.networks.checkpoints import load_model, load_tokenizer
+from fincompress.runtimes.base import ACTIVATIONS, DYNAMIC
+from fincompress.runtimes.convert import as_openvino, carry, save_openvino, to_onnx
+from fincompress.runtimes.pytorch import TorchInt8Classifier
+from fincompress.runtimes.quiet import load_nncf, openvino, quiet
+
+
+def calibration_texts(train: pd.DataFrame, samples: int, seed: int) -> list[str]:
+    """`samples` texts of the training split (all of them where it has fewer), drawn without replacement."""
+    return train["text"].sample(min(samples, len(train)), random_state=seed).tolist()
+
+
+def nncf_options(ignored: list[str]) -> dict:
+    """How NNCF quantises a classifier, the same after training and during it.
+
+    Weights keep to half of int8's range, so that products of int8 cannot overflow the 16-bit sums of CPUs without
+    VNNI: a model predicts the same on every CPU.
+
+    Args:
+        ignored: names of operations that stay in fp32.
+    """
+    nncf = load_nncf()
+    fix = nncf.quantization.advanced_parameters.OverflowFix.ENABLE
+    return {
+        "model_type": nncf.ModelType.TRANSFORMER,
+        "ignored_scope": nncf.IgnoredScope(names=ignored),
+        "advanced_parameters": nncf.AdvancedQuantizationParameters(overflow_fix=fix),
+    }
+
+
+def to_openvino_int8(checkpoint: Path, out: Path, params: QuantizationParams, texts: list[str]) -> None:
+    """Write the checkpoint as a self-contained int8 OpenVINO folder, calibrated on `texts`."""
+    nncf = load_nncf()
+    tokenizer = load_tokenizer(str(checkpoint))
+    graph = as_openvino(load_model(str(checkpoint)))
+    names = [port.any_name for port in graph.inputs]
+
+    def inputs(text: str) -> dict:
+        encoded = tokenizer([text], truncation=True, return_tensors="np")
+        return {name: encoded[name] for name in names}
+
+    ignored = [_last_matmul(graph)] if params.keep_classifier_float else []
+    with atomic_folder(out) as folder:
+        with quiet():
+            graph = nncf.quantize(graph, nncf.Dataset(texts, inputs), subset_size=len(texts), **nncf_options(ignored))
+        save_openvino(graph, checkpoint, folder)
+
+
+def to_onnx_int8(checkpoint: Path, out: Path, params: QuantizationParams, texts: Sequence[str] = ()) -> None:
+    """Write the checkpoint as a self-contained folder for ONNX Runtime with weights in int8, a scale a channel.
+
+    Args:
+        texts: not looked at: ranges of activations are found when the model runs.
+    """
+    with atomic_folder(out) as folder:
+        to_onnx(checkpoint, folder / "fp32")
+        model = onnx.load(folder / "fp32" / "model.onnx")
+        shutil.rmtree(folder / "fp32")
+        del model.graph.value_info[:]  # shapes that the exporter recorded and quantisation contradicts
+        model.metadata_props.add(key=ACTIVATIONS, value=DYNAMIC)
+        last = [node.name for node in model.graph.node if node.op_type in ("MatMul", "Gemm")][-1]
+        head = [last, f"{last}_MatMul"]  # the second is what the quantiser makes of a Gemm first
+        with quiet():
+            quantize_dynamic(
+                model,
+                folder / "model.onnx",
+                per_channel=True,
+                weight_type=QuantType.QInt8,
+                nodes_to_exclude=head if params.keep_classifier_float else [],
+            )
+        carry(checkpoint, folder)
+
+
+def save_torch_int8(checkpoint: Path, out: Path) -> None:
+    """Write what shipping `runtime.TorchInt8Classifier` would take, so that its size can be measured.
+
+    The file is a pickle, as PyTorch's quantised state has no other form: nothing in this project reads it.
+    """
+    classifier = TorchInt8Classifier(checkpoint, threads=torch.get_num_threads())
+    with atomic_folder(out) as folder:
+        torch.save(classifier.model.state_dict(), folder / "state.pt")
+        carry(checkpoint, folder)
+
+
+def _last_matmul(graph: openvino.Model) -> str:
+    """The name of the output layer's product."""
+    return [node.get_friendly_name() for node in graph.get_ordered_ops() if node.get_type_name() == "MatMul"][-1]

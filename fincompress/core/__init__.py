@@ -1,0 +1,1 @@
+"""What every room stands on, without torch: errors, files, processes, params, variants."""

@@ -1,0 +1,241 @@
+"""The one loader of params.yaml: checked as a whole against its schema, then handed out as a stage declares its needs.
+
+The file is read as YAML 1.2 (ruamel.yaml, as DVC does), so that the `2e-05` which `dvc exp run -S` writes is a number.
+"""
+
+import difflib
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+
+from pydantic import Field, ValidationError, create_model, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from fincompress.core.errors import InputError
+from fincompress.core.processes import processes
+from fincompress.core.registry import PIPELINES
+from fincompress.core.sections import (
+    AG_NEWS_LABELS,
+    FINANCIAL_LABELS,
+    AgNewsParams,
+    BenchmarkParams,
+    EvaluateParams,
+    PlotsParams,
+    PrepareParams,
+    PtqParams,
+    ReportParams,
+    Section,
+    ShipParams,
+    StudentParams,
+    TrainingParams,
+)
+
+Needs = TypeVar("Needs")
+"""A dataclass whose fields are what a stage reads of params.yaml: top-level keys, or others that a `Key` names."""
+
+
+class AnyParams(Section):
+    """What the params.yaml of every pipeline has."""
+
+    pipeline: str
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    benchmark: BenchmarkParams
+    evaluate: EvaluateParams
+    plots: PlotsParams
+    report: ReportParams
+
+    @model_validator(mode="after")
+    def _opposites_are_labels(self):
+        for label in self.evaluate.opposite_labels or ():
+            if label not in self._labels():
+                raise ValueError(
+                    f"evaluate.opposite_labels: `{label}` is none of the labels {', '.join(self._labels())}; "
+                    "name two of them, or null to count no reversals"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _no_measured_length_is_cut(self):
+        section = PIPELINES[self.pipeline].reference
+        longest = getattr(self, section).max_length
+        measured = {
+            "benchmark.padded_length": [self.benchmark.padded_length],
+            "benchmark.lengths": self.benchmark.lengths,
+        }
+        for key, lengths in measured.items():
+            if max(lengths) > longest:
+                raise ValueError(
+                    f"{key}: {max(lengths)} is more than the {longest} word pieces that "
+                    f"`{section}.max_length` cuts texts to"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _a_network_starts_from_an_earlier_one(self):
+        pipeline = PIPELINES[self.pipeline]
+        for network in pipeline.networks:
+            source = getattr(getattr(self, network.name), "source", None)
+            if source is not None and source not in (known := pipeline.sources(network.name)):
+                raise ValueError(f"{network.name}.source: expected one of {', '.join(known)} (got {source!r})")
+        return self
+
+    def _labels(self) -> list[str]:
+        """Label names in id order."""
+        raise NotImplementedError
+
+
+class SideBySideParams(AnyParams):
+    """params.yaml where techniques are compared side by side, as at the project's top; a section a network more."""
+
+    pipeline: Literal["side_by_side"] = "side_by_side"
+    prepare: PrepareParams
+    student: StudentParams
+    ship: ShipParams
+
+    @model_validator(mode="after")
+    def _shipped_variants_are_kept(self):
+        saved = PIPELINES[self.pipeline].saved_names()
+        if unknown := [name for name in self.ship.variants if name not in saved]:
+            near = difflib.get_close_matches(unknown[0], saved, n=1)
+            hint = f"did you mean `{near[0]}`?" if near else f"it keeps {', '.join(saved)}"
+            raise ValueError(f"ship.variants: the pipeline keeps no `{unknown[0]}`; {hint}")
+        return self
+
+    def _labels(self) -> list[str]:
+        return self.prepare.files.labels if self.prepare.source == "files" else FINANCIAL_LABELS
+
+
+class StackedParams(AnyParams):
+    """params.yaml where techniques are stacked: `pipeline: stacked`, as in recipes/; a section a network more."""
+
+    pipeline: Literal["stacked"]
+    prepare: AgNewsParams
+
+    def _labels(self) -> list[str]:
+        return AG_NEWS_LABELS
+
+
+def _with_networks(base: type[AnyParams], kind: str) -> type[AnyParams]:
+    """`base` and the sections of what the pipeline trains and converts."""
+    pipeline = PIPELINES[kind]
+    sections: dict[str, Any] = {network.name: (network.section, ...) for network in pipeline.networks}
+    return create_model(base.__name__, __base__=base, **sections, **{pipeline.int8: (PtqParams, ...)})
+
+
+SCHEMAS = {
+    kind: _with_networks(base, kind) for kind, base in zip(PIPELINES, (SideBySideParams, StackedParams), strict=True)
+}
+"""Value of the key `pipeline` (the first where it is missing) -> the file's schema."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """Where a field of a stage's needs is read, if not from the key of its name: `Annotated[list[str], Key("a.b")]`.
+
+    `{section}` in it stands for the section that the stage is given as an argument.
+    """
+
+    name: str
+
+
+def keys_of(needs: type, section: str | None = None) -> dict[str, str]:
+    """Field of a stage's needs -> the key of params.yaml that it is read from."""
+    keys = {}
+    for name, annotation in get_type_hints(needs, include_extras=True).items():
+        given = [extra for extra in getattr(annotation, "__metadata__", ()) if isinstance(extra, Key)]
+        keys[name] = given[0].name.format(section=section) if given else name
+    return keys
+
+
+def load_params(
+    needs: type[Needs], section: str | None = None, *, seed: int | None = None, path: Path = Path("params.yaml")
+) -> Needs:
+    """Check the whole of params.yaml and return what a stage needs of it, and nothing else.
+
+    A stage thus cannot read a key that its entry in dvc.yaml does not declare.
+
+    Args:
+        needs: a dataclass; each field is read from the key of its name, or from the one that a `Key` names.
+        section: the section that the stage is given as an argument, if it is.
+        seed: replaces the file's seed.
+
+    Raises:
+        InputError: one message with every offending key, its value and what was expected.
+    """
+    keys = keys_of(needs, section)
+    params = checked_params(path, {name.split(".")[0] for name in keys.values()})
+    if seed is not None:
+        params = params.model_copy(update={"seed": seed})
+    values = {name: reduce(getattr, source.split("."), params) for name, source in keys.items()}
+    for name, value in values.items():
+        if isinstance(value, TrainingParams) and value.batch_size % processes():
+            raise InputError(
+                f"{path}: {keys[name]}.batch_size: {value.batch_size} texts cannot be shared by {processes()} processes"
+            )
+    return needs(**values)
+
+
+def checked_params(path: Path = Path("params.yaml"), sections: Collection[str] = ()) -> AnyParams:
+    """The whole file, checked, for what reads more of it than a stage; it is to have `sections`.
+
+    Raises:
+        InputError: as `load_params`.
+    """
+    content = _read(path)
+    kind = _kind(content, path)
+    schema = SCHEMAS[kind]
+    if absent := set(sections) - schema.model_fields.keys():
+        raise InputError(f"{path}: a pipeline of kind {kind} has no section {', '.join(sorted(absent))}")
+    try:
+        return schema.model_validate(content)
+    except ValidationError as error:
+        problems = "; ".join(_describe(problem, schema) for problem in error.errors())
+        raise InputError(f"{path}: {problems}") from None
+
+
+def pipeline_kind(path: Path = Path("params.yaml")) -> str:
+    """The key of `SCHEMAS` that a params.yaml goes by.
+
+    Raises:
+        InputError: it cannot be read, or names another.
+    """
+    return _kind(_read(path), path)
+
+
+def _read(path: Path) -> dict:
+    try:
+        content = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: not found; run from the folder that holds params.yaml") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected sections such as `kd:`, found {type(content).__name__}")
+    return content
+
+
+def _kind(content: dict, path: Path) -> str:
+    kind = content.get("pipeline", next(iter(SCHEMAS)))
+    if kind not in SCHEMAS:
+        raise InputError(f"{path}: pipeline: expected one of {', '.join(SCHEMAS)}, or no such key (got {kind!r})")
+    return kind
+
+
+def _describe(problem: dict, schema: type[Section]) -> str:
+    """Word one pydantic problem as `key: what is wrong (got value)`."""
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        model = schema
+        for part in problem["loc"][:-1]:
+            model = model.model_fields[part].annotation
+        near = difflib.get_close_matches(str(problem["loc"][-1]), model.model_fields, n=1)
+        return f"{key}: unknown key" + (f"; did you mean `{near[0]}`?" if near else "")
+    if problem["type"] == "missing":
+        return f"{key}: missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    if not key:  # the check of a key against another section's, which names it
+        return message
+    return f"{key}: {message}" + ("" if problem["type"] == "value_error" else f" (got {problem['input']!r})")

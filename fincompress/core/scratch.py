@@ -1,0 +1,75 @@
+"""Where a stage that can be interrupted keeps its state until it ends."""
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+from fincompress.core.files import read_json, remove_folder, write_json
+from fincompress.core.memory import peak_rss_mb
+from fincompress.core.processes import processes
+
+SCRATCH = Path(".scratch")
+ELAPSED = "elapsed.json"
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """A stage's folder of resume state, and how long the stage has worked on what is in it."""
+
+    folder: Path
+    earlier: float  # seconds of runs that were interrupted
+    _start: float = field(default_factory=time.monotonic)
+
+    def seconds(self) -> float:
+        """Seconds spent in this run and in those before it that Ctrl-C or an error ended."""
+        return self.earlier + time.monotonic() - self._start
+
+    def cost(self) -> dict[str, float]:
+        """What the stage has taken so far: `seconds`, and this process's `peak_rss_mb`."""
+        return {"seconds": round(self.seconds(), 1), "peak_rss_mb": round(peak_rss_mb(), 1)}
+
+
+def kept_folder(stage: str, params: dict, inputs: list[Path]) -> Path:
+    """As `scratch_folder`, but left where it is: for work that a later command adds to."""
+    folder = SCRATCH / f"{stage}-{_digest(params, inputs)}"
+    for other in SCRATCH.glob(f"{stage}-*"):
+        if other != folder:
+            remove_folder(other)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@contextmanager
+def scratch_folder(stage: str, params: dict, inputs: list[Path]) -> Iterator[Scratch]:
+    """The git-ignored folder for a stage's resume state; removed when the block ends without an error.
+
+    DVC removes a stage's outputs before it runs, so the state must live outside them. The folder is named by a hash of
+    all that determines the result: the parameters, the bytes of every input file, the library's code, the versions it
+    runs on and the number of processes. A state is never taken up by a different computation, and folders of the same
+    stage under other hashes are removed.
+    """
+    folder = kept_folder(stage, params, inputs)
+    record = folder / ELAPSED
+    scratch = Scratch(folder, read_json(record)["seconds"] if record.is_file() else 0.0)
+    try:
+        yield scratch
+    except BaseException:
+        write_json(record, {"seconds": round(scratch.seconds(), 1)})
+        raise
+    remove_folder(folder)
+
+
+def _digest(params: dict, inputs: list[Path]) -> str:
+    digest = hashlib.sha256(json.dumps([params, processes()], sort_keys=True, default=str).encode())
+    for package in ("torch", "transformers", "nncf"):
+        digest.update(version(package).encode())
+    code = Path(__file__).parents[1].rglob("*.py")
+    files = [file for path in inputs for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file()]
+    for file in sorted([*files, *code]):
+        digest.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()[:16]

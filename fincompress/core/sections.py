@@ -1,0 +1,247 @@
+"""The sections of params.yaml, each with its keys, their types and their ranges.
+
+Types are strict: a quoted number, an unknown key or a value out of range is an error.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, Field(min_length=1)]
+FINANCIAL_LABELS = ["negative", "neutral", "positive"]
+"""Those of the embedded corpus and of the home case, in id order."""
+AG_NEWS_LABELS = ["World", "Sports", "Business", "Sci/Tech"]
+"""Those of AG News, in id order."""
+
+
+class Section(BaseModel):
+    """A mapping in params.yaml: no unknown keys, no coerced types, no changes after loading."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class FilesParams(Section):
+    """Where `prepare.source: files` finds its rows."""
+
+    path: Name
+    text_column: Name
+    label_column: Name
+    source_column: Name | None
+    phenomenon_column: Name | None
+    labels: Annotated[list[Name], Field(min_length=2)]
+
+    @model_validator(mode="after")
+    def _labels_are_distinct(self):
+        if len({label.casefold() for label in self.labels}) < len(self.labels):
+            raise ValueError("labels must differ from one another, whatever their case")
+        return self
+
+
+class PhrasebankParams(Section):
+    """Where `prepare.source: financial` finds Financial PhraseBank; no path means the hub."""
+
+    path: Name | None
+    repository: Name
+    revision: Name
+    agreement: Literal["all", 75, 66, 50]
+
+
+class FiqaParams(Section):
+    """Where `prepare.source: financial` finds FiQA-2018 (no path means the hub), and how scores become labels."""
+
+    path: Name | None
+    repository: Name
+    revision: Name
+    positive_above: Annotated[float, Field(ge=-1, le=1)]
+    negative_below: Annotated[float, Field(ge=-1, le=1)]
+
+    @model_validator(mode="after")
+    def _thresholds_are_in_order(self):
+        if self.negative_below > self.positive_above:
+            raise ValueError(
+                f"negative_below ({self.negative_below}) must not be over positive_above ({self.positive_above})"
+            )
+        return self
+
+
+class SplitParams(Section):
+    """Shares of the rows held out."""
+
+    val: Annotated[float, Field(gt=0, lt=1)]
+    test: Annotated[float, Field(gt=0, lt=1)]
+
+    @model_validator(mode="after")
+    def _training_rows_remain(self):
+        if self.val + self.test >= 1:
+            raise ValueError("val + test must be below 1, or no training rows remain")
+        return self
+
+
+class PrepareParams(Section):
+    """The `prepare` stage."""
+
+    source: Literal["embedded", "files", "financial"]
+    files: FilesParams
+    phrasebank: PhrasebankParams
+    fiqa: FiqaParams
+    split: SplitParams
+    exclude_from_test: list[Name]
+    max_rows: Annotated[int, Field(ge=1)] | None
+
+
+class AgNewsParams(Section):
+    """The `prepare` stage of a recipe on AG News; no path means the hub. The test rows are the official ones."""
+
+    source: Literal["ag_news"]
+    path: Name | None
+    repository: Name
+    revision: Name
+    val: Annotated[float, Field(gt=0, lt=1)]
+    max_train_rows: Annotated[int, Field(ge=1)] | None
+
+
+class TrainingParams(Section):
+    """What every training stage has."""
+
+    epochs: Annotated[int, Field(ge=0)]
+    patience: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=1)]
+    learning_rate: Annotated[float, Field(gt=0, le=1)]
+    weight_decay: Fraction
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)]
+
+
+class TeacherParams(TrainingParams):
+    """The `teacher` stage."""
+
+    checkpoint: Name
+    revision: Name
+    trained_on: list[Name]
+    max_length: Annotated[int, Field(ge=8)]
+
+
+class StudentParams(Section):
+    """The shape and the start of the distilled student."""
+
+    layers: Annotated[int, Field(ge=1)]
+    layer_selection: Literal["first", "evenly_spaced"]
+    hidden_size: Annotated[int, Field(ge=1)]
+    attention_heads: Annotated[int, Field(ge=1)]
+    intermediate_size: Annotated[int, Field(ge=1)]
+    init: Name
+    revision: Name
+
+    @model_validator(mode="after")
+    def _heads_divide_the_width(self):
+        if self.hidden_size % self.attention_heads:
+            raise ValueError(f"attention_heads ({self.attention_heads}) must divide hidden_size ({self.hidden_size})")
+        return self
+
+
+class SoftLabelParams(TrainingParams):
+    """What every stage that learns from the teacher's soft labels has (Hinton et al. 2015)."""
+
+    temperature: Annotated[float, Field(gt=0, le=100)]
+    alpha: Fraction
+
+
+class KdParams(SoftLabelParams):
+    """The `kd` stage; `ikd` reads `transfer` too."""
+
+    transfer: list[Name]
+
+
+class IkdParams(SoftLabelParams):
+    """The `ikd` stage (Jiao et al. 2020)."""
+
+    lambda_hidden: Annotated[float, Field(ge=0)]
+    lambda_attention: Annotated[float, Field(ge=0)]
+    layer_map: Annotated[dict[int, int], Field(min_length=1)] | None
+
+
+class PruneParams(TrainingParams):
+    """A stage that removes heads from the network `source`; `epochs` are those of the recovery after each round."""
+
+    source: Name
+    heads_fraction: Annotated[float, Field(gt=0, lt=1)]
+    heads_per_round: Annotated[float, Field(gt=0, le=1)]
+    ffn_fraction: Annotated[float, Field(ge=0, lt=1)]
+    importance: Literal["entropy", "attention", "magnitude", "gradient", "random"]
+    importance_batches: Annotated[int, Field(ge=1)] | None
+
+
+class SparsePruneParams(PruneParams):
+    """The stage `prune` of a stacked recipe, which also sets single weights to zero."""
+
+    amount: Annotated[float, Field(ge=0, lt=1)]
+
+
+class QuantizationParams(Section):
+    """What both ways to int8 have."""
+
+    calibration_samples: Annotated[int, Field(ge=1)]
+    keep_classifier_float: bool
+
+
+class PtqParams(QuantizationParams):
+    """The `ptq` stage, and `quantize` of a stacked recipe."""
+
+
+class QatParams(SoftLabelParams, QuantizationParams):
+    """The `qat` stage; the soft labels are the teacher's, whatever the source."""
+
+    source: Name
+
+
+class BenchmarkParams(Section):
+    """The `benchmark` stage."""
+
+    runs: Annotated[int, Field(ge=1)]
+    warmups: Annotated[int, Field(ge=0)]
+    rounds: Annotated[int, Field(ge=1)]
+    threads: Annotated[int, Field(ge=1)]
+    padded_length: Annotated[int, Field(ge=8)]
+    batch_size: Annotated[int, Field(ge=1)]
+    lengths: Annotated[list[Annotated[int, Field(ge=8)]], Field(min_length=1)]
+    batch_sizes: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
+    cold_starts: Annotated[int, Field(ge=0)]
+    load_threshold: Annotated[float, Field(gt=0, le=1)]
+    max_repeats: Annotated[int, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _every_round_has_a_run(self):
+        if self.runs < self.rounds:
+            raise ValueError(f"runs ({self.runs}) must be at least rounds ({self.rounds})")
+        return self
+
+
+class EvaluateParams(Section):
+    """What `benchmark` makes of predictions, and what it scores besides the test split."""
+
+    extra: list[Name]
+    opposite_labels: Annotated[list[Name], Field(min_length=2, max_length=2)] | None
+    bootstrap_resamples: Annotated[int, Field(ge=100)]
+
+
+class PlotsParams(Section):
+    """The `plots` stage."""
+
+    dpi: Annotated[int, Field(ge=50, le=600)]
+    latency: Literal["real", "padded"]
+
+
+class ReportParams(Section):
+    """What tables, page and model cards say beside the measurements."""
+
+    margin: Fraction
+    price_per_core_hour: Annotated[float, Field(ge=0)]
+    sentences: bool
+
+
+class ShipParams(Section):
+    """The `ship` stage."""
+
+    variants: Annotated[list[Name], Field(min_length=1)]
+    license: Name | None

@@ -1,0 +1,48 @@
+"""How a stage's command is run: Typer for its options, one clear line for what the user can mend."""
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+
+import typer
+
+from fincompress.core import processes
+from fincompress.core.errors import InputError
+
+
+def run(command: Callable[..., None], trains: bool = False) -> None:
+    """Run a stage's command line.
+
+    An :class:`InputError` is printed as one message on standard error and exits with 2; Ctrl-C exits
+    with 130 and says that the work resumes. Anything else is a bug and keeps its traceback.
+
+    Args:
+        trains: it can do so in several processes (see `core.processes`); anything else runs in one.
+    """
+
+    @functools.wraps(command)
+    def guarded(**options) -> None:
+        try:
+            if trains and processes.is_member():
+                processes.join()
+            elif trains and (count := processes.wanted()) > 1:
+                raise typer.Exit(processes.launch(count, sys.modules["__main__"].__spec__.name, sys.argv[1:]))
+            else:
+                # the first GPU that it may use: with more in sight, Trainer enlarges the batches
+                os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+            command(**options)
+        except InputError as error:
+            if processes.is_main():
+                print(f"error: {error}", file=sys.stderr)
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            if not processes.is_member():  # else the process that started it says so
+                print("interrupted; `dvc repro` takes training up again at its last finished epoch", file=sys.stderr)
+            raise typer.Exit(130) from None
+        finally:
+            processes.leave()
+
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(guarded)
+    app()

@@ -1,0 +1,1 @@
+"""From files, corpora and the hub to clean splits."""

@@ -1,0 +1,81 @@
+"""Texts from outside the prepared data: unlabelled ones to learn from, labelled ones to be scored on.
+
+A text that is in the prepared splits too is left out: of the unlabelled ones lest a student sees the test split, of
+the labelled ones lest a score is taken for one on unseen text.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from fincompress.core.errors import InputError
+from fincompress.core.sections import FilesParams
+from fincompress.data.prepared import SPLITS, normalise, read_split
+from fincompress.data.readers import read_files, read_rows
+
+
+def read_transfer(files: list[str], data: Path) -> pd.DataFrame:
+    """Every text of `files` that is not in the splits in `data`: a frame of one column, `text`.
+
+    Raises:
+        InputError: a file cannot be used, or holds nothing new.
+    """
+    if not files:
+        return pd.DataFrame({"text": []})
+    texts = list({normalise(text): text for file in files for text in read_unlabelled(Path(file))}.values())
+    fresh = _unseen(pd.DataFrame({"text": texts}), _prepared(data))
+    if fresh.empty:
+        raise InputError(f"params.yaml: kd.transfer: every text of {', '.join(files)} is in the prepared data already")
+    print(f"transfer: {len(fresh)} unlabelled texts; {len(texts) - len(fresh)} left out, being in the prepared data")
+    return fresh
+
+
+def read_unlabelled(file: Path) -> list[str]:
+    """The texts of a .txt file (a line each) or of the column `text` of a .csv, .tsv, .jsonl or .parquet file."""
+    if not file.is_file():
+        raise InputError(f"{file}: not found (kd.transfer)")
+    if file.suffix.lower() != ".txt":
+        rows = list(read_rows(file))
+        missing = [where for where, row in rows if "text" not in row]
+        if missing:
+            raise InputError(f"{file}, {missing[0]}: no column `text` (kd.transfer)")
+        lines = ["" if pd.isna(row["text"]) else str(row["text"]) for _, row in rows]
+    else:
+        try:
+            lines = file.read_text(encoding="utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            raise InputError(f"{file}: not UTF-8 (byte {error.start}); convert it first (kd.transfer)") from None
+    texts = [" ".join(line.split()) for line in lines if line.strip()]
+    if not texts:
+        raise InputError(f"{file}: no texts (kd.transfer)")
+    return texts
+
+
+def read_extra(files: list[str], labels: list[str], data: Path) -> dict[str, pd.DataFrame]:
+    """Name of a file -> its rows (columns `text` and `label` there) that are not in the splits in `data`.
+
+    Raises:
+        InputError: a file cannot be used, holds nothing new, or has the name of another.
+    """
+    frames, prepared = {}, _prepared(data) if files else set()
+    for file in files:
+        name = Path(file).stem
+        if name in frames:
+            raise InputError(f"params.yaml: evaluate.extra: two files are called {name}; rename one")
+        if name in SPLITS:
+            raise InputError(f"params.yaml: evaluate.extra: {file}: {name} is the name of a split; rename it")
+        columns = {"text_column": "text", "label_column": "label", "source_column": None, "phenomenon_column": None}
+        rows = read_files(FilesParams(path=file, labels=labels, **columns), lambda _: "evaluate.extra")
+        frames[name] = _unseen(rows, prepared)
+        if frames[name].empty:
+            raise InputError(f"{file}: every text is in the prepared data already (evaluate.extra)")
+    return frames
+
+
+def _prepared(data: Path) -> set[str]:
+    """The texts of every split, normalised."""
+    return {normalise(text) for name in SPLITS for text in read_split(data, name)["text"]}
+
+
+def _unseen(frame: pd.DataFrame, prepared: set[str]) -> pd.DataFrame:
+    return frame[~frame["text"].map(normalise).isin(prepared)].reset_index(drop=True)

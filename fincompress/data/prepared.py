@@ -1,0 +1,31 @@
+"""What `prepare` wrote: the splits as frames, and the label names."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from fincompress.core.errors import InputError
+from fincompress.core.files import read_json
+
+SPLITS = ("train", "val", "test")
+
+
+def read_labels(data: Path) -> list[str]:
+    """The label names in id order, as `prepare` wrote them."""
+    return read_json(_existing(data / "labels.json"))["labels"]
+
+
+def read_split(data: Path, name: str) -> pd.DataFrame:
+    """One split (`train`, `val` or `test`); all columns are strings, empty where a row has none."""
+    return pd.read_csv(_existing(data / f"{name}.csv"), dtype=str, keep_default_na=False)
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise InputError(f"{path}: not found; `dvc repro prepare` writes it")
+    return path
+
+
+def normalise(text: str) -> str:
+    """The form in which two texts count as the same: casefolded, runs of whitespace as one space."""
+    return " ".join(text.split()).casefold()

@@ -1,0 +1,48 @@
+"""Where labelled texts come from: the embedded corpus, published data sets, or the user's own files.
+
+Every source returns frames with the columns `id, text, label, source, phenomenon` (all strings), uncleaned. A further
+one is a function that returns such a frame and a branch in `read_source`.
+"""
+
+from dataclasses import dataclass, field
+from importlib import resources
+
+import pandas as pd
+
+from fincompress.core.sections import AG_NEWS_LABELS, FINANCIAL_LABELS, AgNewsParams, PrepareParams
+from fincompress.data import ag_news, financial
+from fincompress.data.readers import COLUMNS, read_files
+
+
+@dataclass(frozen=True)
+class Source:
+    """What was read, with the columns `COLUMNS`."""
+
+    rows: pd.DataFrame
+    labels: list[str]  # names in id order
+    origins: dict[str, dict] = field(default_factory=dict)  # of each data set whose bytes neither Git nor DVC has
+    test: pd.DataFrame | None = None  # the test split of a data set that comes with one; it is not among `rows`
+
+
+def read_source(params: PrepareParams | AgNewsParams) -> Source:
+    """Read the configured source.
+
+    Raises:
+        InputError: naming the file and row that cannot be used.
+    """
+    if params.source == "embedded":
+        return Source(read_embedded(), FINANCIAL_LABELS)
+    if params.source == "financial":
+        rows, origins = financial.read_financial(params.phrasebank, params.fiqa)
+        return Source(rows, FINANCIAL_LABELS, origins)
+    if params.source == "ag_news":
+        rows, test, origins = ag_news.read_ag_news(params)
+        return Source(rows, AG_NEWS_LABELS, origins, test)
+    return Source(read_files(params.files), params.files.labels)
+
+
+def read_embedded() -> pd.DataFrame:
+    """The corpus inside the package; its styles (newswire, headline, post, …) become the sources."""
+    with resources.as_file(resources.files("fincompress") / "data" / "corpus" / "sentences.csv") as path:
+        frame = pd.read_csv(path, dtype=str)
+    return frame.rename(columns={"style": "source"})[COLUMNS]

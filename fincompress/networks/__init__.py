@@ -1,0 +1,1 @@
+"""A network found, loaded, fed, trained and scored."""

@@ -1,0 +1,205 @@
+"""The one training loop: transformers' Trainer with early stopping, learning curves and exact resume."""
+
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+from dvclive import Live
+from transformers import (
+    EarlyStoppingCallback,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
+
+from fincompress.core.files import atomic_folder, read_json, remove_folder
+from fincompress.core.processes import is_main, processes
+from fincompress.core.sections import TrainingParams
+from fincompress.networks.scores import scores
+
+CURVES = {
+    "loss": "train/loss",
+    "eval_loss": "val/loss",
+    "eval_macro_f1": "val/macro_f1",
+    "eval_accuracy": "val/accuracy",
+}
+
+Objective = Callable[[PreTrainedModel, dict[str, torch.Tensor]], tuple[torch.Tensor, object]]
+"""Maps (model, batch) to (loss, the model's outputs). The batch holds `labels` and any extra columns."""
+
+
+def train(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    train_set: Dataset,
+    val_set: Dataset,
+    params: TrainingParams,
+    *,
+    seed: int,
+    scratch: Path,
+    curves: Path,
+    objective: Objective | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> dict:
+    """Fine-tune `model` in place to its best epoch by validation macro F1.
+
+    AdamW without weight decay on biases and LayerNorm, linear warm-up then linear decay, length-grouped batches
+    with dynamic padding, bf16 (else fp16) on a GPU. After every epoch the whole state goes to `scratch`; a run
+    that finds a state there goes on from it and ends with the same weights as an uninterrupted one. Several processes
+    (see `distributed`) share every batch.
+
+    Args:
+        objective: the training loss; the model's own cross-entropy if None. Validation loss is cross-entropy always.
+        curves: folder for the learning curves (TSV files, one point an epoch).
+        callbacks: told of what the Trainer does, beside its own.
+
+    Returns:
+        `val_macro_f1` and `best_epoch` of the weights kept, and `epochs` run.
+    """
+    torch.set_flush_denormal(True)
+    if params.dropout is not None:
+        set_dropout(model, params.dropout)
+    trainer = _ObjectiveTrainer(
+        model=model,
+        args=_arguments(params, seed, scratch),
+        train_dataset=train_set,
+        eval_dataset=val_set,
+        data_collator=lambda rows: _pad(rows, tokenizer),
+        compute_metrics=lambda result: scores(result.label_ids, result.predictions.argmax(axis=-1)),
+        callbacks=[EarlyStoppingCallback(params.patience), _Curves(scratch / "curves", params.epochs), *callbacks],
+    )
+    trainer.objective = objective
+    trainer.remove_callback(PrinterCallback)  # `_Curves` prints a line an epoch
+    if params.epochs == 0:
+        summary = {"val_macro_f1": trainer.evaluate()["eval_macro_f1"], "best_epoch": 0, "epochs": 0}
+        (scratch / "curves").mkdir(parents=True, exist_ok=True)
+    else:
+        set_seed(seed)
+        trainer.train(resume_from_checkpoint=_last_complete_checkpoint(scratch))
+        best = max(
+            (entry for entry in trainer.state.log_history if "eval_macro_f1" in entry),
+            key=lambda entry: (entry["eval_macro_f1"], -entry["epoch"]),
+        )
+        summary = {
+            "val_macro_f1": best["eval_macro_f1"],
+            "best_epoch": round(best["epoch"]),
+            "epochs": round(trainer.state.epoch),
+        }
+    _publish_curves(scratch / "curves", curves)
+    model.eval()
+    return summary
+
+
+def set_dropout(model: PreTrainedModel, probability: float) -> None:
+    """Give every dropout of `model`, that of attention probabilities included, this probability."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = probability
+
+
+def _arguments(params: TrainingParams, seed: int, scratch: Path) -> TrainingArguments:
+    bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return TrainingArguments(
+        output_dir=str(scratch),
+        num_train_epochs=params.epochs,
+        per_device_train_batch_size=params.batch_size // processes(),
+        per_device_eval_batch_size=64,
+        learning_rate=params.learning_rate,
+        weight_decay=params.weight_decay,
+        warmup_steps=params.warmup_ratio,
+        lr_scheduler_type="linear",
+        train_sampling_strategy="group_by_length",
+        remove_unused_columns=False,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        logging_strategy="epoch",
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model="macro_f1",
+        greater_is_better=True,
+        restore_callback_states_from_checkpoint=True,
+        seed=seed,
+        use_cpu=processes() > 1 and not torch.cuda.is_available(),  # else several processes want a GPU each
+        ddp_find_unused_parameters=False,  # none is, though the projections of `ikd` are used outside of the model
+        bf16=bf16,
+        fp16=torch.cuda.is_available() and not bf16,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        disable_tqdm=not sys.stderr.isatty(),
+        report_to="none",
+    )
+
+
+def _pad(rows: list[dict], tokenizer: PreTrainedTokenizerBase) -> dict[str, torch.Tensor]:
+    """Pad a batch to its longest row; columns other than the tokenizer's are stacked as they are."""
+    return dict(tokenizer.pad([{k: v for k, v in row.items() if k != "length"} for row in rows], return_tensors="pt"))
+
+
+class _ObjectiveTrainer(Trainer):
+    """Trainer whose training loss is an `Objective`; evaluation keeps the model's own cross-entropy."""
+
+    objective: Objective | None = None
+    model_accepts_loss_kwargs = False  # the loss is a mean over the batch, whatever the model could accept
+
+    def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
+        if self.objective is None or not model.training:
+            return super().compute_loss(model, inputs, return_outputs=return_outputs)
+        loss, outputs = self.objective(model, inputs)
+        return (loss, outputs) if return_outputs else loss
+
+
+class _Curves(TrainerCallback):
+    """Log learning curves with DVCLive, one step an epoch, and a line an epoch for people to read."""
+
+    def __init__(self, folder: Path, epochs: int):
+        self.folder = folder
+        self.epochs = epochs
+        self.live: Live | None = None
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if is_main():
+            self.live = Live(str(self.folder), save_dvc_exp=False, dvcyaml=None)
+            for logs in state.log_history:  # of the epochs before a resume
+                self._log(logs)
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if self.live:
+            self._log({**logs, "epoch": state.epoch})
+            if "eval_macro_f1" in logs:
+                print(
+                    f"epoch {round(state.epoch)}/{self.epochs}: val macro F1 {logs['eval_macro_f1']:.4f}, "
+                    f"val loss {logs['eval_loss']:.4f}",
+                    flush=True,
+                )
+
+    def _log(self, logs: dict) -> None:
+        self.live.step = round(logs["epoch"])
+        for key, name in CURVES.items():
+            if key in logs:
+                self.live.log_metric(name, float(logs[key]))
+
+
+def _publish_curves(logged: Path, curves: Path) -> None:
+    """Put DVCLive's curves where DVC plots them."""
+    with atomic_folder(curves) as folder:
+        if (logged / "plots" / "metrics").is_dir():
+            shutil.copytree(logged / "plots" / "metrics", folder, dirs_exist_ok=True)
+
+
+def _last_complete_checkpoint(scratch: Path) -> str | None:
+    """The newest checkpoint whose state file, written last, is whole."""
+    folders = sorted(scratch.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True)
+    for folder in folders:
+        try:
+            read_json(folder / "trainer_state.json")
+        except (OSError, ValueError):
+            remove_folder(folder)
+        else:
+            return str(folder)
+    return None

@@ -1,0 +1,104 @@
+"""Model cards: what a shipped folder holds, how to load it, what it scores and costs, and what it is not for.
+
+The front matter is the Hugging Face hub's (https://huggingface.co/docs/hub/model-cards).
+"""
+
+from huggingface_hub import EvalResult, ModelCardData
+
+from fincompress.benchmark.origins import DATA_SETS, base_model, licence
+from fincompress.core.files import read_json
+from fincompress.core.registry import RUNTIMES, pipeline_of
+from fincompress.core.templating import template
+from fincompress.core.variants import Variant
+from fincompress.report import tables
+from fincompress.report.results import Results
+
+HARDEST = 3  # groups of test rows that a card names
+FEWEST_ROWS = 10  # of such a group
+
+
+def card(variant: Variant, results: Results, data: dict, source: str, chosen_licence: str | None) -> str:
+    """The card of a variant, in Markdown with the hub's front matter.
+
+    Args:
+        data: the content of metrics/about/data.json.
+        source: `prepare.source`, where the labelled texts are from.
+        chosen_licence: the user's; None says what is known.
+    """
+    record, runtime, precision = results.records[variant.name], RUNTIMES[variant.runtime], _precision(variant)
+    identifier, why = (chosen_licence, "") if chosen_licence else licence(results.models, source)
+    config = read_json(variant.folder / "config.json")
+    names = list(dict.fromkeys((variant.name, results.reference)))
+    columns = {
+        title: [cell(results, name) for name in names]
+        for title, cell in {**tables.COSTS, **tables.BEHAVIOUR}.items()
+        if title != "Pareto"
+    }
+    return template("report", "card.md").render(
+        front_matter=_front_matter(variant, record, results, source, identifier),
+        variant=variant,
+        made_by=pipeline_of(results.records).network(variant.network).made_by,
+        format=f"{runtime.title} in {precision}",
+        labels=list(config["id2label"].values()),
+        pruned="pruned_structure" in config,
+        max_length=read_json(variant.folder / "tokenizer_config.json")["model_max_length"],
+        names=names,
+        columns=columns,
+        record=record,
+        hardest=_hardest(results, variant.name),
+        results=results,
+        data=data,
+        source=source,
+        data_sets=[DATA_SETS[name] for name in data["sources"]["train"] if name in DATA_SETS],
+        origins=_origins(variant, results.models),
+        contamination=tables.contamination_notes(results.models),
+        license=identifier,
+        why=why,
+    )
+
+
+def _precision(variant: Variant) -> str:
+    """Of its weights: what a runtime is handed is a checkpoint in fp32, or was converted to int8."""
+    return "fp32" if variant.runtime == "torch" else "int8"
+
+
+def _origins(variant: Variant, models: dict) -> list[str]:
+    """What the weights started from, in words: those of the teacher and, of a student, its own."""
+    said = {"teacher": "the teacher's own layers", "random": "random weights"}
+
+    def words(origin: dict) -> str:
+        commit = f" at {origin['commit']}" if origin["commit"] else ""
+        return said.get(origin["checkpoint"], f"`{origin['checkpoint']}`{commit}")
+
+    student = [f"The student started from {words(models['student'])}."] if variant.network in ("kd", "ikd") else []
+    return [f"The teacher started from {words(models['teacher'])}.", *student]
+
+
+def _front_matter(variant: Variant, record: dict, results: Results, source: str, identifier: str) -> str:
+    score = {"task_type": "text-classification", "dataset_type": source, "dataset_name": f"{source}, test split"}
+    return ModelCardData(
+        license=identifier,
+        base_model=base_model(results.models["teacher"]["checkpoint"]),
+        datasets=[entry["repository"] for name, entry in DATA_SETS.items() if source == "financial"] or None,
+        language=None if source == "files" else "en",
+        library_name=RUNTIMES[variant.runtime].library,
+        pipeline_tag="text-classification",
+        tags=["fincompress", variant.network, _precision(variant)],
+        metrics=["f1", "accuracy"],
+        model_name=variant.name,
+        eval_results=[
+            EvalResult(**score, metric_type="f1", metric_name="macro F1", metric_value=record["macro_f1"]),
+            EvalResult(**score, metric_type="accuracy", metric_name="accuracy", metric_value=record["accuracy"]),
+        ],
+    ).to_yaml()
+
+
+def _hardest(results: Results, name: str) -> list[dict]:
+    """The groups of test rows (phenomena, or else sources) with the lowest macro F1."""
+    table = results.breakdown
+    rows = table[(table["variant"] == name) & (table["rows"] >= FEWEST_ROWS)]
+    for group in ("phenomenon", "source"):
+        part = rows[rows["group"] == group]
+        if len(part):
+            return part.nsmallest(HARDEST, "f1")[["value", "f1", "rows"]].to_dict("records")
+    return []

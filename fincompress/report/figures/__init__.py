@@ -1,0 +1,1 @@
+"""Figures, drawn from metrics and tables on disk."""

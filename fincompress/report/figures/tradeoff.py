@@ -1,0 +1,85 @@
+"""What each variant costs and keeps: macro F1 against latency."""
+
+import matplotlib
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fincompress.core.variants import runtime_of_variant
+from fincompress.report.figures.style import INK, LATENCY_KEYS, colour_and_marker_legend, colours, plain_ticks
+from fincompress.report.results import pareto_front
+
+
+def f1_against_latency(records: dict[str, dict], protocol: str) -> Figure:
+    """Macro F1 over median latency, bubbles as large as the models on disk, the Pareto front drawn and labelled."""
+    key = LATENCY_KEYS[protocol]
+    front = pareto_front(records, key)
+    palette = colours(list(records))
+    figure, axes = plt.subplots(figsize=(10.5, 5.6))
+    points = {name: (record[key]["p50"], record["macro_f1"]) for name, record in records.items()}
+    areas = {name: 40 + 5 * record["size_mb"] for name, record in records.items()}  # square points
+    axes.plot(*zip(*(points[name] for name in front), strict=True), color="0.55", linestyle="--", zorder=1)
+    for name in sorted(records, key=areas.get, reverse=True):  # small bubbles over large ones
+        style = {"color": palette[name], "marker": runtime_of_variant(name).marker, "s": areas[name]}
+        axes.scatter(*points[name], **style, alpha=0.75, edgecolor=INK, zorder=2)
+    axes.set_xscale("log")
+    axes.margins(0.22, 0.25)
+    plain_ticks(axes, "x")
+    lengths = "real sentence lengths" if protocol == "real" else "padded"
+    axes.set(
+        xlabel=f"median latency of one sentence, ms (log scale, {lengths})",
+        ylabel="test macro F1",
+        title="What each variant costs and keeps",
+    )
+    front_line = plt.Line2D([], [], color="0.55", linestyle="--", label="Pareto front")
+    colour_and_marker_legend(axes, palette, "area: size on disk", [front_line])
+    figure.canvas.draw()  # settles the layout that labels are placed in
+    labels = {name: f"{name}\n{records[name]['size_mb']:.3g} MB" for name in front}
+    _place_labels(axes, points, areas, labels)
+    return figure
+
+
+def _place_labels(axes: Axes, points: dict[str, tuple], areas: dict[str, float], labels: dict[str, str]) -> None:
+    """Write each label at the side of its point where it overlaps least with bubbles and earlier labels.
+
+    The left comes first: nothing is both faster and better than a point of the front, so no other point is near there.
+    """
+    taken = []
+    for name, (x, y) in zip(points, axes.transData.transform(np.array(list(points.values()))), strict=True):
+        side = areas[name] ** 0.5 * axes.figure.dpi / 72  # pixels
+        taken.append(matplotlib.transforms.Bbox.from_bounds(x - side / 2, y - side / 2, side, side))
+    sides = [
+        (-14, 0, "right", "center"),
+        (0, 16, "center", "bottom"),
+        (0, -16, "center", "top"),
+        (14, 0, "left", "center"),
+    ]
+    for name, label in labels.items():
+        candidates = []
+        for dx, dy, horizontal, vertical in sides:
+            text = axes.annotate(
+                label,
+                points[name],
+                xytext=(dx, dy),
+                textcoords="offset points",
+                ha=horizontal,
+                va=vertical,
+                fontsize=9,
+            )
+            box = text.get_window_extent()
+            overlap = sum(_shared_area(box, other) for other in taken)
+            outside = box.width * box.height - _shared_area(box, axes.bbox)
+            candidates.append((overlap + outside, text, box))
+        best = min(range(len(sides)), key=lambda index: candidates[index][0])
+        for index, (_, text, box) in enumerate(candidates):
+            if index == best:
+                taken.append(box)
+            else:
+                text.remove()
+
+
+def _shared_area(a, b) -> float:
+    width = min(a.x1, b.x1) - max(a.x0, b.x0)
+    height = min(a.y1, b.y1) - max(a.y0, b.y0)
+    return max(0.0, width) * max(0.0, height)

@@ -1,0 +1,112 @@
+"""plots/report.html: the whole of a run on one page that opens offline, in the reader's light or dark."""
+
+import io
+import re
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from fincompress.benchmark.flips import KINDS
+from fincompress.core.templating import template
+from fincompress.report import tables
+from fincompress.report.figures.style import INK
+from fincompress.report.results import Results
+from fincompress.report.selection import fastest_within
+
+FLIP_TITLES = dict(zip(KINDS, ("right → wrong", "wrong → right", "wrong → wrong"), strict=True))
+
+
+def svg(figure: Figure) -> str:
+    """A figure that was saved before as an SVG element without a background, in the page's text colour."""
+    figure.set_layout_engine("none")  # it is laid out, which takes longer than drawing it
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    element = buffer.getvalue()
+    element = element[element.index("<svg") :].replace(INK, "currentColor")
+    element = re.sub(r"(\d\.\d\d)\d+", r"\1", element)  # a hundredth of a point is enough
+    # as wide as the page, but not wider than drawn
+    return re.sub(r'width="([^"]*)" height="[^"]*"', r'role="img" style="max-width: \1"', element, count=1)
+
+
+def render(
+    results: Results,
+    pictures: dict[str, str],
+    flips: pd.DataFrame,
+    test: pd.DataFrame,
+    labels: list[str],
+    data: dict,
+    sentences: bool,
+) -> str:
+    """The page.
+
+    Args:
+        pictures: name of a figure -> its SVG element.
+        flips: the content of plots/tables/flips.csv.
+        test: the rows of the test split.
+        data: the content of metrics/about/data.json.
+        sentences: whether the texts may be on the page.
+    """
+    best = fastest_within(results.records, results.params.margin)
+    return template("report", "report.html").render(
+        results=results,
+        best=best,
+        glance=_glance(results, best),
+        costs=_cells(results, tables.COSTS),
+        behaviour=_cells(results, tables.BEHAVIOUR),
+        default=(tables.default_int8(results.records) or "").replace("**", ""),
+        contamination=[note.replace("**", "") for note in tables.contamination_notes(results.models)],
+        pictures=pictures,
+        flips=_flips(results, flips, test if sentences else None),
+        sentences=sentences,
+        labels=labels,
+        data=data,
+    )
+
+
+def _cells(results: Results, columns: tables.Columns) -> dict:
+    rows = {name: [cell(results, name) for cell in columns.values()] for name in results.records}
+    return {"titles": list(columns), "rows": rows}
+
+
+def _glance(results: Results, name: str) -> list[tuple[str, str]]:
+    """The variant's figures against the reference's: (figure, what it is)."""
+    record, reference = results.records[name], results.records[results.reference]
+    points = 100 * (reference["macro_f1"] - record["macro_f1"])
+    side = "below" if points >= 0 else "above"
+    return [
+        (f"{reference['size_mb'] / record['size_mb']:.1f}×", f"smaller than the {results.reference} on disk"),
+        (tables.times(record["speedup_real"]), "as fast, one sentence at a time as it comes"),
+        (f"{abs(points):.1f}", f"points of test macro F1 {side} the {results.reference}"),
+        _flipped(record, results.reference),
+    ]
+
+
+def _flipped(record: dict, reference: str) -> tuple[str, str]:
+    """Reversals; agreement where no two labels are opposites."""
+    if record["reversals"] is None:
+        return f"{record['agreement']:.1%}", f"of test texts get the label that the {reference} gives"
+    return str(record["reversals"]), "opposite predictions among the flips"
+
+
+def _flips(results: Results, flips: pd.DataFrame, test: pd.DataFrame | None) -> dict:
+    """What the page's script shows: texts once, flips as rows that point to them."""
+    texts = None if test is None else test.set_index("id")["text"]
+    ids = {key: index for index, key in enumerate(dict.fromkeys(flips["id"]))}
+    return {
+        "kinds": FLIP_TITLES,
+        "variants": [name for name in results.records if (flips["variant"] == name).any()],
+        "texts": [texts[key] if texts is not None else f"row {key}" for key in ids],
+        "rows": [
+            [
+                flip.variant,
+                ids[flip.id],
+                flip.kind,
+                bool(flip.reversal),
+                flip.label,
+                flip.reference,
+                flip.predicted,
+                flip.confidence,
+            ]
+            for flip in flips.itertuples()
+        ],
+    }

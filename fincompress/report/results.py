@@ -1,0 +1,159 @@
+"""What a run left on disk, read as one: records, tables, environment, and what follows from them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import pandas as pd
+
+from fincompress.benchmark.latency import not_told_apart
+from fincompress.core.errors import InputError
+from fincompress.core.files import read_json
+from fincompress.core.params import load_params
+from fincompress.core.registry import PIPELINES
+from fincompress.core.sections import ReportParams
+from fincompress.core.variants import reference_of
+
+METRICS, TABLES = Path("metrics"), Path("plots/tables")
+SHOWN = {
+    "val_macro_f1",
+    "macro_f1_change",
+    "mcnemar_p",
+    "flips",
+    "reversals",
+    "ece",
+    "brier",
+    "latency_ms",
+    "latency_padded_ms",
+    "throughput_per_s",
+    "cold_start_s",
+}
+"""Keys of a record that tables and pages need; one from an older release may lack them."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What tables read of params.yaml, where nobody has read it for them."""
+
+    report: ReportParams
+
+
+class Judgement(Protocol):
+    """What of the section `report` turns measurements into verdicts and costs."""
+
+    @property
+    def margin(self) -> float: ...
+    @property
+    def price_per_core_hour(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class Results:
+    """All that a run left, as tables and pages show it."""
+
+    records: dict[str, dict]  # variant -> metrics/variants/<variant>.json, the reference first
+    reference: str  # the variant that all others are compared with
+    environment: dict  # metrics/about/environment.json
+    models: dict  # metrics/about/models.json
+    breakdown: pd.DataFrame
+    ties: dict[str, list[str]]  # variant -> those whose latency at real lengths cannot be told from its own
+    spread: dict[str, dict]  # variant -> score -> mean, std, values over seeds; empty where none belongs to this run
+    params: Judgement
+
+
+def load_results(metrics: Path = METRICS, tables: Path = TABLES, params: Judgement | None = None) -> Results:
+    """Read what the last `dvc repro` left.
+
+    Raises:
+        InputError: a file is missing or is not what it should be.
+    """
+    records, about = load_metrics(metrics), metrics / "about"
+    breakdown = _table(tables / "breakdown.csv")
+    measured = set(breakdown["variant"])
+    for name, record in records.items():
+        if name not in measured:
+            raise InputError(
+                f"{metrics}/variants/{name}.json: of a variant that the last benchmark did not measure; delete the file"
+            )
+        if missing := SHOWN - record.keys():
+            keys = ", ".join(sorted(missing))
+            raise InputError(f"{metrics}/variants/{name}.json: no {keys}; `dvc repro benchmark` writes it anew")
+    return Results(
+        records,
+        reference_of(records),
+        _json(about / "environment.json"),
+        _json(about / "models.json"),
+        breakdown,
+        not_told_apart(_table(tables / "latency_rounds.csv"), "real"),
+        matching_spread(_json(seeds) if (seeds := about / "seeds.json").is_file() else {}, records),
+        params or load_params(Needs).report,
+    )
+
+
+def load_metrics(folder: Path = METRICS) -> dict[str, dict]:
+    """Variant -> its record, the reference first, then from the best macro F1 down.
+
+    Raises:
+        InputError: there is no record of the reference, or one cannot be read.
+    """
+    records = {path.stem: _json(path) for path in (folder / "variants").glob("*.json")}
+    if not any(pipeline.reference in records for pipeline in PIPELINES.values()):
+        names = " or ".join(f"{pipeline.reference}.json" for pipeline in PIPELINES.values())
+        raise InputError(f"{folder}/variants: no {names}; `dvc repro benchmark` writes it")
+    reference = reference_of(records)
+    for name, record in records.items():
+        if not isinstance(record.get("macro_f1"), int | float):
+            raise InputError(
+                f"{folder}/variants/{name}.json: no number under `macro_f1`; `dvc repro benchmark` writes it"
+            )
+    return dict(sorted(records.items(), key=lambda item: (item[0] != reference, -item[1]["macro_f1"], item[0])))
+
+
+def _table(path: Path) -> pd.DataFrame:
+    """A CSV file on disk."""
+    try:
+        return pd.read_csv(path, keep_default_na=False)
+    except (FileNotFoundError, pd.errors.EmptyDataError):
+        raise InputError(f"{path}: missing or empty; `dvc repro benchmark` writes it") from None
+
+
+def _json(path: Path) -> dict:
+    """A JSON object on disk."""
+    try:
+        content = read_json(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: not found; `dvc repro` or `git checkout` brings it back") from None
+    except ValueError as error:
+        raise InputError(f"{path}: not valid JSON ({error}); `git checkout {path}` brings it back") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected an object, found {type(content).__name__}")
+    return content
+
+
+def matching_spread(content: dict, records: dict[str, dict]) -> dict[str, dict]:
+    """`variants` of what `fincompress seeds` wrote, if it is of the run that `records` are of; else nothing.
+
+    It is where each variant's scores are those of the first seed: the same commit and params give the same ones.
+    """
+    variants = content.get("variants", {})
+    same = all(
+        name in records and abs(records[name][score] - spread[score]["values"][0]) < 1e-6
+        for name, spread in variants.items()
+        for score in spread
+    )
+    return variants if same else {}
+
+
+def cost_per_million(record: dict, environment: dict, price_per_core_hour: float) -> float:
+    """What a million sentences cost in batches, with all threads of the benchmark busy."""
+    return price_per_core_hour * environment["threads"] * 1e6 / record["throughput_per_s"] / 3600
+
+
+def pareto_front(records: dict[str, dict], latency: str = "latency_ms") -> list[str]:
+    """Variants that no other beats in both macro F1 and median latency, fastest first."""
+    front, best = [], float("-inf")
+    for name, record in sorted(records.items(), key=lambda item: (item[1][latency]["p50"], -item[1]["macro_f1"])):
+        if record["macro_f1"] > best:
+            front.append(name)
+            best = record["macro_f1"]
+    return front

@@ -1,0 +1,1 @@
+"""Run a model folder in any runtime, and convert it for one."""

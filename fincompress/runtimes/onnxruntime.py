@@ -1,0 +1,50 @@
+"""ONNX Runtime on the CPU."""
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from fincompress.runtimes.base import ACTIVATIONS, DYNAMIC, TransformerClassifier
+
+
+class OnnxClassifier(TransformerClassifier):
+    """An ONNX model in ONNX Runtime on the CPU.
+
+    All threads work on one text; of several texts fed one by one, each thread has its own. A single text is too small
+    a matrix to keep several threads busy.
+    """
+
+    def __init__(self, folder: Path, threads: int):
+        super().__init__(folder)
+        file, self._threads = folder / "model.onnx", threads
+        self.session = self._load(str(file), threads)
+        self._content = np.memmap(file, mode="r")  # of this file, even when another takes its place
+        self.input_names = [node.name for node in self.session.get_inputs()]
+        self.dynamic = self.session.get_modelmeta().custom_metadata_map.get(ACTIVATIONS) == DYNAMIC
+
+    @staticmethod
+    def _load(model: str | bytes, threads: int):
+        """A session of a file or its content."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+    @cached_property
+    def _side_by_side(self) -> tuple:
+        """A session of one thread, and the threads that share it; made when first needed, as it costs memory."""
+        return self._load(self._content.tobytes(), 1), ThreadPoolExecutor(self._threads)
+
+    def _forward(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        return self.session.run(["logits"], inputs)[0]
+
+    def _forward_each(self, texts: Iterable[dict[str, np.ndarray]]) -> Iterable[np.ndarray]:
+        if self._threads == 1:
+            return super()._forward_each(texts)
+        session, threads = self._side_by_side
+        return threads.map(lambda inputs: session.run(["logits"], inputs)[0], texts)

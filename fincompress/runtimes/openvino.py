@@ -1,0 +1,48 @@
+"""OpenVINO on the CPU."""
+
+from pathlib import Path
+
+import numpy as np
+
+from fincompress.core.files import read_json
+from fincompress.runtimes.base import TransformerClassifier
+
+BUCKET = 8
+"""OpenVINO is fed lengths that are multiples of this many word pieces, so that it prepares for few of them."""
+
+
+class OpenVinoClassifier(TransformerClassifier):
+    """An OpenVINO model on the CPU: one stream, tuned for latency, arithmetic in the precision it is stored in.
+
+    The graph's length is dynamic, but OpenVINO prepares for every new one, which takes longer than an inference.
+    Lengths are therefore padded up to buckets of `BUCKET` word pieces. The attention mask makes the padding harmless:
+    ranges of activations are fixed in the model and do not depend on what else is in a batch.
+    """
+
+    def __init__(self, folder: Path, threads: int):
+        from fincompress.runtimes.quiet import openvino
+
+        super().__init__(folder)
+        self._longest = min(self.max_length, read_json(folder / "config.json").get("max_position_embeddings", np.inf))
+        options = {
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": "f32",  # or a CPU with bf16 would round differently from the others
+        }
+        model = openvino.Core().compile_model(str(folder / "openvino_model.xml"), "CPU", options)
+        self.input_names = [port.any_name for port in model.inputs]
+        self._request = model.create_infer_request()
+
+    def _forward(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        return self._request.infer(self._in_bucket(inputs), share_inputs=True)["logits"]
+
+    def _in_bucket(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The same texts, [batch, seq] padded to [batch, bucket]."""
+        length = inputs["input_ids"].shape[1]
+        extra = max(0, min(-(-length // BUCKET) * BUCKET, self._longest) - length)
+        fill = {"input_ids": self._padding["pad_id"]}  # zeros in the mask and the token types
+        return {
+            name: np.pad(array, ((0, 0), (0, extra)), constant_values=fill.get(name, 0))
+            for name, array in inputs.items()
+        }

@@ -1,0 +1,37 @@
+"""Which runtime a model folder is for, and how it is opened there; each runtime is imported only when needed."""
+
+from pathlib import Path
+
+from fincompress.core.errors import InputError
+from fincompress.core.registry import RUNTIMES, load_object
+from fincompress.runtimes.base import Classifier
+
+
+def runtime_of(folder: Path) -> str:
+    """The name of the runtime that a model folder is for.
+
+    Raises:
+        InputError: it is no model folder.
+    """
+    for runtime in RUNTIMES.values():
+        if (folder / runtime.files[0]).is_file():
+            return runtime.name
+    raise InputError(f"{folder}: no model there; `dvc repro` makes it, or `dvc pull` fetches it")
+
+
+def open_classifier(folder: Path, runtime: str, threads: int) -> Classifier:
+    """Load the model in `folder` into `runtime` on `threads` CPU threads.
+
+    Args:
+        runtime: a key of `core.registry.RUNTIMES`.
+
+    Raises:
+        InputError: the folder lacks a file that the runtime needs.
+    """
+    entry = RUNTIMES[runtime]
+    missing = [name for name in entry.files if not (folder / name).is_file()]
+    if missing:
+        raise InputError(
+            f"{folder}: no {', '.join(missing)}, which a model for {runtime} needs; `dvc repro` rebuilds it"
+        )
+    return load_object(entry.classifier)(folder, threads)

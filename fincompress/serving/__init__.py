@@ -1,0 +1,1 @@
+"""Models in use: classify, score files, compare, export, show."""

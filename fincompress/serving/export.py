@@ -1,0 +1,81 @@
+"""Exporting a model as a folder that works alone: converted, with tokenizer and card, checked against its source."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fincompress.core.errors import InputError
+from fincompress.core.files import atomic_folder, check_new, read_json
+from fincompress.core.registry import RUNTIMES, load_object
+from fincompress.core.templating import template
+from fincompress.data.sources import read_embedded
+from fincompress.runtimes.base import predict_logits
+from fincompress.runtimes.registry import open_classifier, runtime_of
+
+FORMATS = {runtime.format: runtime for runtime in RUNTIMES.values() if runtime.format}
+"""Name of a format -> the runtime it is for."""
+TEXTS = 64  # of the embedded corpus, that source and export are compared on
+TOLERANCE = 1e-3  # of a logit; float arithmetic in another order
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was written and how near it is to its source."""
+
+    folder: Path
+    texts: int
+    difference: float  # largest, of a logit
+
+
+def export(source: Path, kind: str, out: Path) -> Export:
+    """Write the model in `source` to `out` in a format (`torch`, `onnx`, `openvino`), reload it and compare logits.
+
+    A checkpoint converts to any of them, in fp32; what is converted already is only copied.
+
+    Raises:
+        InputError: `out` exists, `source` cannot become that format, or the copy answers otherwise.
+    """
+    check_new(out)
+    made_for, runtime = runtime_of(source), FORMATS[kind].name
+    if made_for not in (runtime, "torch"):
+        raise InputError(
+            f"{source}: a model for {made_for} cannot become {kind}; export the checkpoint it was made from"
+        )
+    with atomic_folder(out) as folder:
+        _convert(source, folder, made_for, kind)
+        texts = read_embedded()["text"].head(TEXTS).tolist()
+        expected, found = (
+            predict_logits(open_classifier(path, name, threads=1), texts)
+            for path, name in ((source, made_for), (folder, runtime))
+        )
+        difference = float(np.abs(found - expected).max())
+        if not difference <= TOLERANCE:
+            raise InputError(f"{source} as {kind} gives other logits, by up to {difference:.2g}; nothing was written")
+        card = template("serving", "export.md").render(
+            name=source.name,
+            kind=kind,
+            runtime=runtime,
+            labels=list(read_json(folder / "config.json")["id2label"].values()),
+            max_length=read_json(folder / "tokenizer_config.json")["model_max_length"],
+            texts=len(texts),
+            difference=difference,
+            record=_record(source.name),
+        )
+        (folder / "README.md").write_text(card, encoding="utf-8")
+    return Export(out, len(texts), difference)
+
+
+def _convert(source: Path, folder: Path, made_for: str, kind: str) -> None:
+    runtime = FORMATS[kind]
+    if made_for == runtime.name:
+        shutil.copytree(source, folder, dirs_exist_ok=True)
+        return
+    load_object(runtime.to_fp32)(source, folder)
+
+
+def _record(name: str) -> dict | None:
+    """What the last run measured of a variant of this name, if there was one."""
+    path = Path("metrics") / f"{name}.json"
+    return read_json(path) if path.is_file() else None

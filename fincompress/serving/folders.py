@@ -1,0 +1,153 @@
+"""Scoring a folder of Parquet files, one after another here or spread over a Ray cluster.
+
+Ray Data rather than Spark: workers are Python processes that keep the loaded model between files, it comes from pip
+without a Java runtime, and one machine is a cluster too (`pip install 'fincompress[ray]'`). A file is the unit of work,
+and its output appears whole or not at all, so that a file that a lost worker leaves is scored again by another, and one
+that is finished is not.
+"""
+
+import logging
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from tqdm import tqdm
+
+from fincompress.core.errors import InputError
+from fincompress.core.files import check_new, read_json, write_json
+from fincompress.runtimes.registry import runtime_of
+from fincompress.serving.classifier import load_classifier
+from fincompress.serving.files import fingerprint, score_file
+
+Engine = Literal["local", "ray"]
+_JOB = ".job.json"
+_SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # else it warns of its own way to pass arguments on
+    "RAY_agent_register_timeout_ms": "300000",  # a busy machine takes longer than its 30 s to start
+    "RAY_raylet_start_wait_time_s": "300",
+}
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What is done with every file."""
+
+    model: str  # its folder, which every worker must see under its full path, as it must the files
+    runtime: str | None
+    threads: int | None  # of a worker; None shares this machine's cores among them
+    text_column: str
+    batch_size: int
+
+
+class _Worker:
+    """Holds the model between the files that it scores."""
+
+    def __init__(self, scoring: Scoring):
+        self.scoring = scoring
+        self.classifier = load_classifier(scoring.model, scoring.runtime, scoring.threads)
+
+    def __call__(self, file: dict) -> dict:
+        """Score the file `source` into `target`; a mistake in it is returned, so that it is not taken for a crash."""
+        source, target = Path(file["source"]), Path(file["target"])
+        options = {"text_column": self.scoring.text_column, "batch_size": self.scoring.batch_size}
+        try:
+            rows = score_file(self.classifier, source, target, **options, show_progress=False)
+        except InputError as error:
+            return {"rows": 0, "error": str(error)}
+        return {"rows": rows, "error": ""}
+
+
+def score_folder(scoring: Scoring, source: Path, target: Path, engine: Engine = "local", workers: int = 1) -> int:
+    """Write a scored file into `target` for every Parquet file below `source`, under the same name.
+
+    Files that an earlier run of the same scoring has finished are left as they are.
+
+    Args:
+        workers: processes that hold the model, on a Ray cluster.
+
+    Returns:
+        How many rows were scored now.
+
+    Raises:
+        InputError: there is no Parquet file, `target` is of another scoring, or a file cannot be scored.
+    """
+    cores = os.cpu_count() or 1
+    scoring = replace(
+        scoring, model=str(Path(scoring.model).resolve()), threads=scoring.threads or max(1, cores // workers)
+    )
+    files = _files(source, target)
+    _claim(scoring, target)
+    waiting = [file for file in files if not _finished(Path(file["source"]), Path(file["target"]))]
+    if not waiting:
+        return 0
+    for file in waiting:
+        Path(file["target"]).parent.mkdir(parents=True, exist_ok=True)
+    results = map(_Worker(scoring), waiting) if engine == "local" else _on_ray(scoring, waiting, workers)
+    rows = 0
+    for result in tqdm(results, desc=source.name, total=len(waiting), unit=" files", disable=None):
+        if result["error"]:
+            raise InputError(result["error"])
+        rows += result["rows"]
+    return rows
+
+
+def _files(source: Path, target: Path) -> list[dict[str, str]]:
+    """`source` and `target`, absolute, of every file."""
+    if target.resolve().is_relative_to(source.resolve()):
+        raise InputError(f"{target}: is inside the input; name another folder for the output")
+    found = [path for path in sorted(source.rglob("*.parquet")) if not path.name.startswith(".")]
+    if not found:
+        raise InputError(f"{source}: no .parquet file below it")
+    return [
+        {"source": str(path.resolve()), "target": str(target.resolve() / path.relative_to(source))} for path in found
+    ]
+
+
+def _claim(scoring: Scoring, target: Path) -> None:
+    """Mark a folder as the output of this scoring, or find it so marked."""
+    model = Path(scoring.model)
+    runtime_of(model)  # says what is wrong with the folder, before any worker starts
+    options = {key: value for key, value in asdict(scoring).items() if key != "threads"}
+    job = {**options, "files": fingerprint(model.iterdir())}
+    if (target / _JOB).is_file():
+        if read_json(target / _JOB) != job:
+            raise InputError(f"{target}: holds what another model or other options scored; name a new folder")
+    else:
+        check_new(target)
+        write_json(target / _JOB, job)
+
+
+def _finished(source: Path, target: Path) -> bool:
+    return target.is_file() and target.stat().st_mtime_ns >= source.stat().st_mtime_ns
+
+
+def _on_ray(scoring: Scoring, files: list[dict[str, str]], workers: int) -> Iterable[dict]:
+    """Score files on the cluster that RAY_ADDRESS names, or else on one made of this machine."""
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+    except ModuleNotFoundError:
+        raise InputError("--engine ray needs Ray: pip install 'fincompress[ray]'") from None
+    pool, cores = min(workers, len(files)), os.cpu_count() or 1
+    if "RAY_ADDRESS" not in os.environ and pool * scoring.threads > cores:
+        raise InputError(
+            f"{pool} workers of {scoring.threads} threads are more than this machine's {cores} cores; lower --workers "
+            "or --threads, or name a cluster in RAY_ADDRESS"
+        )
+    ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    try:
+        ray.data.DataContext.get_current().enable_progress_bars = False  # of its own stages; ours counts files
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        scored = ray.data.from_items(files, override_num_blocks=len(files)).map(
+            _Worker,
+            fn_constructor_args=(scoring,),
+            num_cpus=scoring.threads,
+            compute=ray.data.ActorPoolStrategy(size=pool),
+        )
+        yield from scored.iter_rows()
+    finally:
+        ray.shutdown()

@@ -1,0 +1,52 @@
+"""A folder that runs the demo alone, as a Hugging Face Space or anywhere: the app, one small model, no torch.
+
+https://huggingface.co/docs/hub/spaces-sdks-gradio says what a Space needs.
+"""
+
+import shutil
+from importlib import metadata, resources
+from pathlib import Path
+
+from fincompress.core.errors import InputError
+from fincompress.core.files import atomic_folder, check_new, folder_bytes
+from fincompress.core.templating import template
+from fincompress.runtimes.registry import runtime_of
+
+MODULES = (
+    "core/errors",
+    "core/files",
+    "core/processes",
+    "core/variants",
+    "networks/architectures",
+    "runtimes/base",
+    "runtimes/registry",
+    "serving/classifier",
+    "serving/demo",
+)
+"""What the demo imports of the library for any converted model; the runtime's own modules come with it."""
+RUNTIMES = ("onnxruntime", "openvino")  # each the name of its package too
+
+
+def write_space(model: Path, out: Path) -> Path:
+    """Write `out`: app.py, requirements.txt, README.md (the Space's card), the model, and the modules that it needs.
+
+    Raises:
+        InputError: the folder holds no converted model, or `out` exists.
+    """
+    runtime = runtime_of(model)
+    if runtime not in RUNTIMES:
+        raise InputError(f"{model}: is for {runtime}; a Space takes a converted model, such as models/ptq/ikd_ort_int8")
+    check_new(out)
+    versions = {name: metadata.version(name) for name in ("gradio", runtime, "tokenizers", "numpy")}
+    with atomic_folder(out) as folder:
+        shutil.copytree(model, folder / "model", ignore=shutil.ignore_patterns("training.json"))
+        package = folder / "fincompress"
+        package.mkdir()
+        for name in (*MODULES, *(["offline"] if runtime == "openvino" else [])):
+            shutil.copy2(resources.files("fincompress") / f"{name}.py", package / f"{name}.py")
+        (folder / "requirements.txt").write_text("".join(f"{name}=={at}\n" for name, at in versions.items()))
+        values = {"name": model.name, "gradio": versions["gradio"], "size_mb": folder_bytes(folder / "model") / 1e6}
+        for file in ("app.py", "README.md"):
+            text = template("serving", f"space/{file}").render(**values)
+            (folder / file).write_text(text, encoding="utf-8")
+    return out

@@ -1,0 +1,1 @@
+"""Studies: questions answered once, each with its page in docs/results."""

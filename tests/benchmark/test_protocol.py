@@ -1,0 +1,202 @@
+"""The measuring protocol, and the record made from what it saw."""
+
+import time
+from collections import namedtuple
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import LABELS
+
+from fincompress.benchmark.latency import round_medians
+from fincompress.benchmark.machine import OtherLoad
+from fincompress.benchmark.protocol import Measurements, Worker, measure
+from fincompress.benchmark.records import variant_metrics
+from fincompress.benchmark.worker import time_batches
+from fincompress.core.sections import BenchmarkParams, EvaluateParams
+from fincompress.core.variants import Variant
+from fincompress.data.sources import read_embedded
+from fincompress.runtimes.bag_of_words import BagOfWords
+
+PARAMS = BenchmarkParams(
+    runs=10,
+    warmups=4,
+    rounds=3,
+    threads=1,
+    padded_length=16,
+    batch_size=4,
+    lengths=[8, 16],
+    batch_sizes=[1, 2],
+    cold_starts=2,
+    load_threshold=1.0,
+    max_repeats=0,
+)
+
+
+@pytest.fixture(scope="module")
+def bag(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("bag") / "bag_of_words"
+    BagOfWords.fit(read_embedded().head(200), LABELS).save(folder)
+    return folder
+
+
+def variant(name: str, folder: Path) -> Variant:
+    return Variant(name, name, "bag_of_words", folder)
+
+
+def test_every_variant_is_timed_on_the_same_sentences_in_every_round(bag):
+    texts = {"test": read_embedded()["text"].head(20).tolist()}
+    measured = measure([variant("a", bag), variant("b", bag)], texts, PARAMS, seed=0)
+    counts = measured.samples.groupby(["variant", "protocol", "round"]).size().unstack()
+    assert (counts.sum(axis=1) == 10).all() and (counts > 0).all(axis=None)
+    assert (measured.samples[["ms", "encode_ms"]] > 0).all(axis=None)
+    sizes = measured.throughput.groupby(["variant", "batch_size"])["round"].nunique().unstack()
+    assert list(sizes.columns) == [1, 2, 4] and (sizes == 3).all(axis=None) and measured.batch_size == 4
+    assert (measured.throughput["per_s"] > 0).all()
+    lengths = measured.lengths.groupby(["variant", "length"])["round"].nunique().unstack()
+    assert list(lengths.columns) == [8, 16] and (lengths == 3).all(axis=None)
+    assert measured.cold_starts["variant"].value_counts().to_dict() == {"a": 2, "b": 2}
+    assert measured.cold_starts["s"].between(0.05, 60).all()  # a Python process with its imports
+    np.testing.assert_array_equal(measured.logits["a"]["test"], measured.logits["b"]["test"])
+    assert measured.logits["a"]["test"].shape == (20, 3) and measured.labels["a"] == LABELS
+    assert all(peak > 20 for peak in measured.peak_rss_mb.values())
+
+
+def test_throughput_is_timed_after_a_pass_that_is_not():
+    class Waking:
+        passes = 0
+
+        def encode(self, texts: list[str]) -> list[str]:
+            return texts
+
+        def logits(self, texts: list[str]) -> None:
+            time.sleep(0 if self.passes else 0.4)
+            self.passes += "last" in texts
+
+    assert time_batches(Waking(), ["first", "last"], 1) > 2 / 0.4
+
+
+def test_a_worker_that_cannot_load_says_why(tmp_path):
+    with pytest.raises(RuntimeError, match=r"(?s)broken.*bag_of_words\.json"):
+        Worker(variant("broken", tmp_path), threads=1).wait_until_loaded()
+
+
+def test_a_worker_that_dies_is_named(bag):
+    worker = Worker(variant("victim", bag), threads=1)
+    worker.wait_until_loaded()
+    worker.process.kill()
+    with pytest.raises(RuntimeError, match="worker of victim died"):
+        worker.ask("labels")
+    worker.close()
+
+
+@pytest.mark.parametrize("loaded", [True, False])
+def test_closing_ends_the_process_quietly(bag, capfd, loaded):
+    worker = Worker(variant("a", bag), threads=1)
+    if loaded:
+        worker.wait_until_loaded()
+    worker.close()
+    assert worker.process.returncode == 0
+    assert capfd.readouterr().err == ""
+
+
+def test_load_of_others_is_what_the_machine_did_beyond_our_own(monkeypatch):
+    """Over 2 s on 2 cores: 3 s busy, of which the worker took 1.5 and the parent 0.3; 1.2 of 4 are others'."""
+    times = namedtuple("times", ["user", "system", "idle", "iowait", "steal"])
+    system = iter([times(10, 5, 100, 7, 0), times(11.5, 6, 101, 8, 0.5)])
+    own = {
+        1: iter([times(1, 1, 0, 0, 0), times(2, 1.5, 0, 0, 0)]),
+        2: iter([times(0, 0, 0, 0, 0), times(0.3, 0, 0, 0, 0)]),
+    }
+    clock = iter([50.0, 52.0])
+    monkeypatch.setattr("fincompress.benchmark.psutil.cpu_times", lambda: next(system))
+    monkeypatch.setattr("fincompress.benchmark.psutil.cpu_count", lambda: 2)
+    monkeypatch.setattr(
+        "fincompress.benchmark.psutil.Process",
+        lambda pid=2: namedtuple("process", ["cpu_times"])(lambda: next(own[pid])),
+    )
+    monkeypatch.setattr("fincompress.benchmark.time.perf_counter", lambda: next(clock))
+    assert OtherLoad(1).share() == pytest.approx(1.2 / 4)
+
+
+def hand_made(medians: dict[str, float]) -> Measurements:
+    """Measurements in which every variant's padded latency is given and its real one half of that."""
+    samples = pd.DataFrame(
+        [
+            {"variant": name, "protocol": protocol, "round": r, "ms": ms * f, "encode_ms": 0.1, "disturbed": r == 1}
+            for name, ms in medians.items()
+            for protocol, f in (("padded", 1.0), ("real", 0.5))
+            for r in range(3)
+        ]
+    )
+    lengths = samples.query("protocol == 'real'").assign(length=16)[["variant", "length", "round", "ms", "disturbed"]]
+    throughput = pd.DataFrame(
+        [
+            {"variant": name, "batch_size": size, "round": 0, "per_s": size * 1000 / ms}
+            for name, ms in medians.items()
+            for size in (1, 2)
+        ]
+    )
+    cold = pd.DataFrame({"variant": ["kd", "kd", "kd"], "s": [2.0, 1.0, 9.0]})
+    logits = {name: {split: np.eye(2)[[0, 1, 1, 0]] for split in ("val", "test")} for name in medians}
+    logits["kd"] = {split: np.eye(2)[[0, 1, 1, 1]] for split in ("val", "test")}
+    labels, peaks = {name: ["a", "b"] for name in medians}, {name: 100.0 for name in medians}
+    return Measurements(samples, lengths, throughput, cold, logits, labels, peaks, batch_size=2)
+
+
+def test_gains_of_compression_and_runtime_are_told_apart(tmp_path):
+    medians = {
+        "teacher": 80.0,
+        "teacher_ort_fp32": 40.0,
+        "teacher_torch_int8": 32.0,
+        "kd": 20.0,
+        "kd_ort_int8": 8.0,
+        "qat": 4.0,
+        "bag_of_words": 0.1,
+    }
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "file").write_bytes(bytes(2_000_000))
+    empty = tmp_path / "empty"
+    variants = [
+        Variant("teacher", "teacher", "torch", empty),
+        Variant("teacher_ort_fp32", "teacher", "onnxruntime", empty),
+        Variant("teacher_torch_int8", "teacher", "torch_int8", empty, shipped=tmp_path / "state"),
+        Variant("kd", "kd", "torch", empty),
+        Variant("kd_ort_int8", "kd", "onnxruntime", empty),
+        Variant("qat", "qat", "openvino", empty),
+        Variant("bag_of_words", "bag_of_words", "bag_of_words", empty),
+    ]
+    rows = pd.DataFrame({"label": ["a", "b", "b", "a"]})
+    parameters = {"teacher": 10, "kd": 5, "qat": 5, "bag_of_words": 1}
+    evaluate = EvaluateParams(extra=[], opposite_labels=["a", "b"], bootstrap_resamples=100)
+    table = variant_metrics(variants, hand_made(medians), {"val": rows, "test": rows}, parameters, evaluate, seed=0)
+    gains = {name: (row["speedup"], row["compression_gain"], row["runtime_gain"]) for name, row in table.items()}
+    assert gains == {
+        "teacher": (1, 1, 1),
+        "teacher_ort_fp32": (2, 1, 2),
+        "teacher_torch_int8": (2.5, 2.5, 1),
+        "kd": (4, 4, 1),
+        "kd_ort_int8": (10, 5, 2),
+        "qat": (20, None, None),
+        "bag_of_words": (800, None, None),
+    }
+    assert table["kd"]["latency_ms"] == {"p50": 10, "p95": 10, "p99": 10, "low": 10, "high": 10}
+    assert table["kd"]["throughput_per_s"] == 100 and table["kd"]["disturbed_rounds"] == 1
+    assert table["kd"]["cold_start_s"] == 2 and table["teacher"]["cold_start_s"] is None
+    assert table["kd"]["flips"] == {"right_to_wrong": 1, "wrong_to_right": 0, "wrong_to_wrong": 0}
+    assert table["kd"]["reversals"] == table["kd"]["mcnemar_p"] == 1 and table["teacher"]["reversals"] == 0
+    change = table["kd"]["macro_f1_change"]
+    assert change["value"] == round(table["kd"]["macro_f1"] - 1, 6) and change["low"] < change["value"]
+    confidence = np.exp(1) / (1 + np.exp(1))
+    assert table["teacher"]["ece"] == pytest.approx(1 - confidence, abs=1e-6)
+    assert table["kd"]["ece"] == pytest.approx(abs(0.75 - confidence), abs=1e-6)
+    assert table["kd"]["accuracy"] == table["kd"]["agreement"] == 0.75 and table["kd_ort_int8"]["parameters"] == 5
+    assert table["teacher_torch_int8"]["size_mb"] == 2 and table["teacher"]["size_mb"] == 0
+    assert len({tuple(row) for row in table.values()}) == 1
+
+
+def test_round_medians_keep_the_flag():
+    table = round_medians(hand_made({"teacher": 8.0, "kd": 2.0}).samples)
+    assert table.query("variant == 'kd' and protocol == 'real'")["disturbed"].tolist() == [False, True, False]
+    assert (table.query("variant == 'kd' and protocol == 'real'")["p50_ms"] == 1.0).all()

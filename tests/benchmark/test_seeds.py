@@ -1,0 +1,75 @@
+"""Training repeated over seeds: what is run, what is kept when it stops, and what the record says."""
+
+import subprocess
+from statistics import fmean, stdev
+
+import pytest
+from typer.testing import CliRunner
+
+from fincompress.benchmark import seeds
+from fincompress.cli.main import app
+from fincompress.core.errors import InputError
+from fincompress.core.files import read_json
+
+
+def stage_of(command: list[str]) -> str:
+    module = command[2].removeprefix("stages.")
+    return command[3] if module in ("teacher", "prune", "ptq") else module
+
+
+def test_a_stage_that_fails_is_named_and_those_before_it_are_not_run_again(tmp_path, monkeypatch):
+    ran, fail = [], {"qat"}
+
+    def run(command, env):
+        ran.append(stage_of(command))
+        assert command[-2:] == ["--seed", "43"] and str(tmp_path / "43") in " ".join(command)
+        (tmp_path / "43").mkdir(exist_ok=True)
+        return subprocess.CompletedProcess(command, int(ran[-1] in fail))
+
+    monkeypatch.setattr(seeds.subprocess, "run", run)
+    with pytest.raises(InputError, match=r"seed 43: the stage qat failed \(exit 1\)"):
+        seeds._train(tmp_path / "43", 43, tmp_path / "data")
+    assert ran == ["teacher", "kd", "ikd", "prune30", "prune50", "qat"]
+    ran.clear()
+    fail.clear()
+    seeds._train(tmp_path / "43", 43, tmp_path / "data")
+    assert ran == ["qat", "ptq"]
+
+
+def test_an_interrupted_stage_interrupts_the_command(tmp_path, monkeypatch):
+    monkeypatch.setattr(seeds.subprocess, "run", lambda command, env: subprocess.CompletedProcess(command, 130))
+    monkeypatch.setattr(seeds, "_check_up_to_date", lambda: None)
+    monkeypatch.setattr(seeds, "scratch_folder", lambda *_: tmp_path)
+    monkeypatch.setattr(seeds, "_score", lambda *_: {"val_macro_f1": 0.5, "macro_f1": 0.5})
+    monkeypatch.setattr(seeds, "read_split", lambda *_: None)
+    ended = CliRunner().invoke(app, ["seeds", "--n", "2"])
+    assert ended.exit_code == 130 and "the same command goes on from here" in ended.stderr
+
+
+def test_one_seed_has_no_spread():
+    with pytest.raises(InputError, match="--n 1: a spread needs at least 2 seeds"):
+        seeds.repeat(1)
+
+
+@pytest.mark.e2e
+def test_seeds_are_trained_once_and_their_spread_goes_into_the_report(project):
+    output = project.run("python", "-m", "fincompress", "seeds", "--n", "2").stdout
+    assert "seed 43: teacher" in output and "seed 42" not in output, "the pipeline's own run is the first"
+    record = read_json(project.root / "metrics/about/seeds.json")
+    records = project.metrics()
+    others = {"teacher_ort_fp32", "teacher_ov_fp32", "teacher_torch_int8", "bag_of_words"}  # of no saved folder
+    assert record["seeds"] == [42, 43] and set(record["variants"]) == set(records) - others
+    for name, scores in record["variants"].items():
+        for key, spread in scores.items():
+            assert spread["values"][0] == pytest.approx(records[name][key], abs=1e-6)
+            assert spread["mean"] == pytest.approx(fmean(spread["values"]), abs=1e-6)
+            assert spread["std"] == pytest.approx(stdev(spread["values"]), abs=1e-6)
+    again = project.run("python", "-m", "fincompress", "seeds", "--n", "2").stdout
+    assert "seed 43" not in again and read_json(project.root / "metrics/about/seeds.json") == record
+    assert sorted(project.repro()) == ["plots", "ship"]
+    shown = f"{record['variants']['kd']['macro_f1']['mean']:.3f} ± "
+    for file in ("plots/report.html", "models/shipped/kd/README.md"):
+        assert shown in (project.root / file).read_text(encoding="utf-8")
+    project.set_param("kd.temperature", 2.0)
+    outdated = project.run("python", "-m", "fincompress", "seeds", "--n", "2", check=False)
+    assert outdated.returncode == 2 and "kd: outdated; run `dvc repro qat ptq` first" in outdated.stderr

@@ -1,0 +1,130 @@
+"""params.yaml is checked as a whole, and every mistake is named."""
+
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from ruamel.yaml import YAML
+
+from fincompress.core.errors import InputError
+from fincompress.core.params import Params, load_params
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write the project's params.yaml with some keys changed; returns its path."""
+
+    def _write(changes: dict) -> Path:
+        yaml = YAML()
+        content = yaml.load(ROOT / "params.yaml")
+        for key, value in changes.items():
+            *sections, name = key.split(".")
+            target = content
+            for section in sections:
+                target = target[section]
+            target[name] = value
+        yaml.dump(content, tmp_path / "params.yaml")
+        return tmp_path / "params.yaml"
+
+    return _write
+
+
+def test_the_committed_file_is_valid_and_complete():
+    loaded = load_params(*Params.model_fields, path=ROOT / "params.yaml")
+    assert set(vars(loaded)) == set(Params.model_fields)
+
+
+def test_only_the_sections_asked_for_can_be_read():
+    params = load_params("seed", "kd", path=ROOT / "params.yaml")
+    with pytest.raises(AttributeError):
+        _ = params.teacher
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("kd.temperature", 0, "kd.temperature: Input should be greater than 0 (got 0)"),
+        ("kd.alpha", 1.5, "kd.alpha: Input should be less than or equal to 1 (got 1.5)"),
+        ("kd.learning_rate", "1e-4", "kd.learning_rate: Input should be a valid number (got '1e-4')"),
+        ("teacher.epochs", 2.5, "teacher.epochs: Input should be a valid integer"),
+        ("teacher.epochs", True, "teacher.epochs: Input should be a valid integer"),
+        ("teacher.epoch", 3, "teacher.epoch: unknown key; did you mean `epochs`?"),
+        ("teachers", {}, "teachers: unknown key; did you mean `teacher`?"),
+        ("prepare.files.labels", ["one"], "prepare.files.labels: List should have at least 2 items"),
+        ("prepare.files.labels", ["Up", "up"], "labels must differ"),
+        ("prepare.split.val", 0.9, "val + test must be below 1"),
+        ("prepare.source", "hub", "prepare.source: Input should be 'embedded', 'files' or 'financial' (got 'hub')"),
+        ("student.attention_heads", 7, "attention_heads (7) must divide hidden_size (384)"),
+        ("benchmark.rounds", 501, "runs (500) must be at least rounds (501)"),
+        ("benchmark.padded_length", 256, "params.yaml: benchmark.padded_length: 256 is more than the 128 word pieces"),
+        ("teacher.max_length", 64, "benchmark.padded_length: 128 is more than the 64 word pieces"),
+        ("benchmark.lengths", [16, 512], "benchmark.lengths: 512 is more than the 128 word pieces"),
+        ("evaluate.opposite_labels", ["bad", "positive"], "evaluate.opposite_labels: `bad` is none of the labels"),
+        ("ship.variants", ["kd_int8"], "ship.variants.0: Input should be 'teacher', 'kd'"),
+        ("kd.weight_decay", float("nan"), "kd.weight_decay"),
+        ("prune30.heads_fraction", 1.0, "prune30.heads_fraction: Input should be less than 1 (got 1.0)"),
+        ("prune50.heads_fraction", 0, "prune50.heads_fraction: Input should be greater than 0 (got 0)"),
+        (
+            "prune50.importance",
+            "l0",
+            "prune50.importance: Input should be 'entropy', 'attention', 'magnitude'",
+        ),
+        (
+            "qat.source",
+            "nothing",
+            "qat.source: Input should be 'teacher', 'kd', 'ikd', 'prune30' or 'prune50' (got 'nothing')",
+        ),
+        ("qat.calibration_samples", 0, "qat.calibration_samples: Input should be greater than or equal to 1 (got 0)"),
+        ("ptq.keep_classifier_float", "no", "ptq.keep_classifier_float: Input should be a valid boolean (got 'no')"),
+        ("ptq.calibration_samples", 1.5, "ptq.calibration_samples: Input should be a valid integer"),
+        ("seed", -1, "seed: Input should be greater than or equal to 0"),
+    ],
+)
+def test_a_wrong_value_is_named_in_one_line(write, key, value, message):
+    with pytest.raises(InputError) as error:
+        load_params("seed", path=write({key: value}))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_opposite_labels_are_two_of_the_labels_in_use_or_none(write):
+    own = {"prepare.source": "files", "prepare.files.labels": ["bad", "mixed", "good"]}
+    with pytest.raises(
+        InputError, match="`negative` is none of the labels bad, mixed, good; name two of them, or null"
+    ):
+        load_params("seed", path=write(own))
+    for pair in (["good", "bad"], None):
+        assert load_params("evaluate", path=write({**own, "evaluate.opposite_labels": pair})).evaluate
+    unused = {"prepare.files.labels": ["bad", "good"]}  # the source is another
+    assert load_params("evaluate", path=write(unused)).evaluate.opposite_labels == ["negative", "positive"]
+
+
+def test_a_seed_can_be_given_in_place_of_the_files(write):
+    assert load_params("seed", "kd", seed=7, path=write({})).seed == 7
+    assert load_params("seed", path=write({"seed": 0})).seed == 0
+
+
+def test_all_mistakes_are_named_at_once(write):
+    with pytest.raises(InputError, match=r"student\.layers.*kd\.alpha"):
+        load_params("seed", path=write({"kd.alpha": -1, "student.layers": 0}))
+
+
+def test_the_notation_that_dvc_writes_is_a_number(write):
+    path = write({"teacher.learning_rate": 0.125})
+    path.write_text(path.read_text().replace("0.125", "2e-05"))
+    assert load_params("teacher", path=path).teacher.learning_rate == 2e-5
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("kd: [1", "not valid YAML"), ("", "expected sections"), ("a: 1\na: 2", "not valid YAML")],
+)
+def test_a_broken_file_is_named(tmp_path, content, message):
+    (tmp_path / "params.yaml").write_text(content)
+    with pytest.raises(InputError, match=message):
+        load_params("seed", path=tmp_path / "params.yaml")
+
+
+def test_a_missing_file_says_where_to_run(tmp_path):
+    with pytest.raises(InputError, match="run from the folder"):
+        load_params("seed", path=tmp_path / "params.yaml")

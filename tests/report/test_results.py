@@ -1,0 +1,164 @@
+"""The results table and the Pareto front, from records alone."""
+
+import shutil
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+from conftest import ROOT
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fincompress.core.errors import InputError
+from fincompress.core.files import read_json, write_json
+from fincompress.core.params import load_params
+from fincompress.report.results import (
+    Results,
+    cost_per_million,
+    load_metrics,
+    load_results,
+    matching_spread,
+    pareto_front,
+)
+from fincompress.report.tables import BEGIN, END, by_source, default_int8, insert, report, spread, ties
+
+points = st.lists(st.tuples(st.integers(1, 6), st.integers(0, 6)), min_size=1, max_size=8)
+
+
+@given(points)
+def test_the_front_is_what_no_other_beats(pairs):
+    records = {str(i): {"latency_ms": {"p50": ms}, "macro_f1": f1} for i, (ms, f1) in enumerate(pairs)}
+
+    def beaten(ms: int, f1: int) -> bool:
+        return any(m <= ms and f >= f1 and (m, f) != (ms, f1) for m, f in pairs)
+
+    assert {pairs[int(name)] for name in pareto_front(records)} == {pair for pair in pairs if not beaten(*pair)}
+
+
+def test_the_readme_shows_the_committed_metrics():
+    document = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert document == insert(document, report(make_results())), "run `make results`"
+
+
+def int8_records(**latencies: tuple[float, float]) -> dict[str, dict]:
+    """Records of networks in both int8 runtimes, from (OpenVINO ms, ONNX Runtime ms)."""
+    return {name: {} for name in latencies} | {
+        f"{name}_{key}_int8": {"latency_ms": {"p50": ms}, "val_macro_f1": 0.7 + (key == "ort") / 100}
+        for name, pair in latencies.items()
+        for key, ms in zip(("ov", "ort"), pair, strict=True)
+    }
+
+
+def test_the_default_int8_runtime_is_the_faster_one_at_real_lengths():
+    assert default_int8(int8_records(kd=(8, 2), teacher=(4, 4))) == (
+        "Int8 ships in **ONNX Runtime** by default: at real sentence lengths it is faster than OpenVINO for 1 of 2 "
+        "networks, 2.0 times on average, at +0.010 validation macro F1."
+    )
+    assert "**OpenVINO** by default" in (sentence := default_int8(int8_records(kd=(1, 2)))) and "-0.010" in sentence
+    assert "it is as fast as OpenVINO, at +0.010" in default_int8(int8_records(kd=(4.1, 4)))
+    assert "+0.000" in default_int8(
+        {
+            name: {**record, "val_macro_f1": 0.7 - ("ort" in name) / 1e5}
+            for name, record in int8_records(kd=(8, 2)).items()
+        }
+    )
+    with pytest.raises(InputError, match="dvc repro"):
+        default_int8({"teacher": {}, "teacher_ov_int8": {}})
+
+
+def make_results(**changes) -> Results:
+    """The committed results, with some of their parts replaced."""
+    found = load_results(
+        ROOT / "metrics", ROOT / "plots/tables", load_params("report", path=ROOT / "params.yaml").report
+    )
+    return replace(found, **changes)
+
+
+BREAKDOWN = pd.DataFrame(
+    [
+        ("teacher", "class", "positive", 6, 0.5),
+        ("teacher", "source", "fiqa", 4, 0.25),
+        ("teacher", "source", "phrasebank", 8, 0.75),
+    ],
+    columns=["variant", "group", "value", "rows", "f1"],
+)
+RECORDS = {"teacher": {"macro_f1": 0.625}}
+ABOUT = {"teacher": {"checkpoint": "a/b"}, "contamination": {}, "published": None}
+
+
+def test_scores_by_source_show_what_had_been_seen_and_the_checkpoint_as_published():
+    published = {"macro_f1": 0.5, "macro_f1_by_source": {"fiqa": 0.125, "phrasebank": 0.875}}
+    about = {**ABOUT, "contamination": {"phrasebank": "`a/b` had seen its rows before: why"}, "published": published}
+    table, note = by_source(make_results(records=RECORDS, models=about, breakdown=BREAKDOWN))
+    assert table.splitlines() == [
+        "| macro F1 | test | fiqa, 4 rows | phrasebank (seen before), 8 rows |",
+        "|---|--:|--:|--:|",
+        "| `a/b` as published | 0.500 | 0.125 | 0.875 |",
+        "| `teacher` | 0.625 | 0.250 | 0.750 |",
+    ]
+    assert note == "**Contaminated**: phrasebank. `a/b` had seen its rows before: why."
+
+
+def test_scores_by_source_show_sets_out_of_domain_and_are_left_out_where_there_is_nothing_to_say():
+    assert by_source(make_results(records=RECORDS, models=ABOUT, breakdown=BREAKDOWN)) == []
+    further = pd.DataFrame([("teacher", "extra", "tweets", 2, 1.0)], columns=BREAKDOWN.columns)
+    (shown,) = by_source(make_results(records=RECORDS, models=ABOUT, breakdown=pd.concat([BREAKDOWN, further])))
+    assert "| fiqa, 4 rows | phrasebank, 8 rows | tweets (out of domain), 2 rows |" in shown
+    assert "| 0.250 | 0.750 | 1.000 |" in shown and "as published" not in shown
+
+
+def test_a_spread_over_seeds_is_shown_only_with_the_run_that_it_is_of():
+    record = {"macro_f1": 0.5, "val_macro_f1": 0.6}
+    scores = {"val_macro_f1": {"mean": 0.61, "std": 0.02, "values": [0.6, 0.62]}}
+    scores["macro_f1"] = {"mean": 0.45, "std": 0.07, "values": [0.5, 0.4]}
+    content = {"seeds": [42, 43], "variants": {"kd": scores}}
+    found = matching_spread(content, {"kd": record, "bag_of_words": record})
+    assert spread(make_results(spread=found), "kd", "macro_f1") == "0.450 ± 0.070"
+    assert spread(make_results(spread=found), "bag_of_words", "macro_f1") == "–"
+    assert matching_spread(content, {"kd": {**record, "macro_f1": 0.51}}) == matching_spread({}, {"kd": record}) == {}
+
+
+def test_a_million_sentences_cost_what_the_threads_take_for_them():
+    # 250 sentences a second on 4 cores: 4000 s, 16000 core-seconds, 4.44 core-hours
+    assert cost_per_million({"throughput_per_s": 250}, {"threads": 4}, 0.09) == pytest.approx(0.4)
+
+
+def test_latencies_too_close_to_tell_are_named():
+    assert ties(make_results(ties={"a": ["b", "c"], "b": ["a"], "c": ["a"], "d": []})).endswith("tell apart: a ≈ b, c.")
+    assert "tell all" in ties(make_results(ties={"a": [], "b": []}))
+
+
+def test_only_what_is_between_the_markers_changes():
+    assert insert(f"before\n{BEGIN}\nold\n{END}\nafter", "new") == f"before\n{BEGIN}\nnew\n{END}\nafter"
+
+
+def test_a_document_without_markers_is_an_error():
+    with pytest.raises(InputError, match="results: begin"):
+        insert("nothing here", "table")
+
+
+def test_missing_metrics_say_what_writes_them(tmp_path):
+    with pytest.raises(InputError, match="dvc repro benchmark"):
+        load_metrics(tmp_path)
+
+
+def test_what_is_missing_of_a_run_is_named_with_what_writes_it(tmp_path):
+    params = load_params("report", path=ROOT / "params.yaml").report
+    metrics, tables = tmp_path / "metrics", tmp_path / "tables"
+    shutil.copytree(ROOT / "metrics", metrics)
+    with pytest.raises(InputError, match=r"breakdown\.csv: missing or empty; `dvc repro benchmark` writes it"):
+        load_results(metrics, tables, params)
+    shutil.copytree(ROOT / "plots/tables", tables)
+    assert load_results(metrics, tables, params).records
+    record = read_json(metrics / "kd.json")
+    write_json(metrics / "kd.json", {key: value for key, value in record.items() if key not in ("ece", "flips")})
+    with pytest.raises(InputError, match=r"kd\.json: no ece, flips; `dvc repro benchmark` writes it anew"):
+        load_results(metrics, tables, params)
+    write_json(metrics / "kd.json", record)
+    write_json(metrics / "gone.json", record)
+    with pytest.raises(InputError, match=r"gone\.json: of a variant that the last benchmark did not measure; delete"):
+        load_results(metrics, tables, params)
+    (metrics / "gone.json").unlink()
+    (metrics / "about/models.json").unlink()
+    with pytest.raises(InputError, match=r"models\.json: not found"):
+        load_results(metrics, tables, params)
