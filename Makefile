@@ -31,8 +31,10 @@ test: $(READY)  ## run the tests
 
 env: $(READY)  ## build the environment only
 
-results: $(READY)  ## write the results table of metrics/ into README.md
+results: $(READY)  ## bring the tables in README.md, docs/ and the recipe up to date with metrics/
 	python -m fincompress results --write README.md
+	python -m fincompress results --write docs/results.md
+	cd recipes/distilbert-agnews && PYTHONPATH=../.. python -m fincompress results --write README.md
 
 plots: $(READY)  ## one page with all plots, dvc_plots/index.html
 	dvc plots show

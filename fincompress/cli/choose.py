@@ -9,20 +9,25 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from fincompress.core.errors import InputError
+
 
 def results(
-    write: Annotated[Path | None, typer.Option(help="A Markdown file with result markers, such as README.md.")] = None,
+    write: Annotated[
+        Path | None, typer.Option(help="Instead of printing: a Markdown file whose result markers are to be filled.")
+    ] = None,
 ) -> None:
     """Print the results of the last run as tables, or write them into a document."""
     from fincompress.core.files import atomic_file
     from fincompress.report.results import load_results
     from fincompress.report.tables import insert, report
 
-    content = report(load_results())
     if write is None:
-        print(content)
+        print(report(load_results()))
         return
-    document = insert(write.read_text(encoding="utf-8"), content)
+    if not write.is_file():
+        raise InputError(f"{write}: not found; name a Markdown file with result markers, such as README.md")
+    document = insert(write.read_text(encoding="utf-8"), load_results(), str(write))
     with atomic_file(write) as path:
         path.write_text(document, encoding="utf-8")
 

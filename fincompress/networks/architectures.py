@@ -73,6 +73,6 @@ def architecture_of(model_type: str) -> Architecture:
     if model_type not in ARCHITECTURES:
         raise InputError(
             f"a model of type `{model_type}` is not supported; take one of type {', '.join(ARCHITECTURES)}, "
-            "or add an adapter to fincompress/architectures.py"
+            "or add an adapter to fincompress/networks/architectures.py"
         )
     return ARCHITECTURES[model_type]

@@ -85,7 +85,7 @@ def value_of(records: dict[str, dict], name: str, key: str) -> float:
     for part in key.split("."):
         value = value.get(part) if isinstance(value, dict) else None
     if not isinstance(value, int | float) or isinstance(value, bool):
-        raise InputError(f"metrics/{name}.json: no number under `{key}`; `dvc repro benchmark` writes it")
+        raise InputError(f"metrics/variants/{name}.json: no number under `{key}`; `dvc repro benchmark` writes it")
     return value
 
 

@@ -1,14 +1,26 @@
-"""What a run says, as tables in Markdown: what each variant keeps and costs, what it does otherwise, by source."""
+"""A run's results in Markdown: a short table, the two full ones, and the sentences that go with them.
 
-from collections.abc import Callable
+Documents take these blocks between markers that name them, and `insert` brings a document up to date:
+
+    <!-- results: headline -->
+    ...
+    <!-- results: end -->
+"""
+
+import re
+from collections.abc import Callable, Iterable
 from statistics import fmean, geometric_mean
 
 from fincompress.benchmark.significance import verdict
 from fincompress.core.errors import InputError
-from fincompress.core.registry import INT8_RUNTIMES, converted_name
+from fincompress.core.registry import INT8_RUNTIMES, converted_name, pipeline_of
+from fincompress.core.variants import FLOOR, network_of
 from fincompress.report.results import Results, cost_per_million, pareto_front
+from fincompress.report.selection import fastest_within
 
-BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+MARKER = re.compile(r"^<!-- results: (\w+) -->$", re.MULTILINE)
+"""A line that begins a block, or ends it where it says `END`."""
+END = "end"
 
 Columns = dict[str, Callable[[Results, str], str]]
 """Title -> the text of a variant's cell."""
@@ -53,20 +65,70 @@ BEHAVIOUR: Columns = {
     "validation over seeds": lambda results, name: spread(results, name, "val_macro_f1"),
     "test over seeds": lambda results, name: spread(results, name, "macro_f1"),
 }
-"""What a variant does otherwise than the reference, how sure it is, and how much is chance."""
+"""Where a variant's predictions differ from the reference's, how well its confidence is calibrated, what is chance."""
+
+HEADLINE_ROWS = 8
+HEADLINE: Columns = {
+    title: COSTS[title] for title in ("macro F1", "change [95 %]", "size (MB)", "real ms", "speed-up", "peak RSS (MB)")
+}
+"""The columns of the short table."""
 
 
 def report(results: Results) -> str:
-    """What the README shows: both tables, the default runtime, and the scores by source where they need it."""
-    tables = [markdown_table(results, COSTS), markdown_table(results, BEHAVIOUR)]
+    """Both full tables and the notes that belong to them."""
+    return "\n\n".join(BLOCKS[name](results) for name in ("costs", "behaviour", "notes"))
+
+
+def headline_variants(records: dict[str, dict]) -> list[str]:
+    """The rows of the short table: the reference, the floor, and each network in the fastest form that is kept.
+
+    Where those are more than `HEADLINE_ROWS`, the ones on the Pareto front go first, then the best on validation.
+    """
+    pipeline, fastest = pipeline_of(records), {}
+    kept = [name for name in pipeline.saved_names() if name in records]
+    for name in sorted(kept, key=lambda name: records[name]["latency_ms"]["p50"]):
+        fastest.setdefault(network_of(name), name)
+    fixed = {pipeline.reference, FLOOR} & records.keys()
+    front = pareto_front(records)
+    others = [name for name in fastest.values() if name not in fixed]
+    others.sort(key=lambda name: (name not in front, -records[name]["val_macro_f1"]))
+    chosen = {*fixed, *others[: HEADLINE_ROWS - len(fixed)]}
+    return [name for name in records if name in chosen]
+
+
+def summary(results: Results) -> str:
+    """What the run achieved, in a few sentences about the fastest variant that loses no more than the margin."""
+    records, reference, points = results.records, results.reference, 100 * results.params.margin
+    best, margin = fastest_within(records, results.params.margin), f"{points:g} point{'s' * (points != 1)}"
+    if best == reference:
+        return f"No variant is faster than `{reference}` and loses at most {margin} of macro F1 to it on validation."
+    own, whole = records[best], records[reference]
+    value, low, high = (f"{100 * own['macro_f1_change'][key]:+z.1f}" for key in ("value", "low", "high"))
+    text = (
+        f"`{best}` is the fastest variant that loses at most {margin} of macro F1 to `{reference}` on "
+        f"validation. Its files are {whole['size_mb'] / own['size_mb']:.1f} times smaller, it answers a single "
+        f"sentence {own['speedup_real']:.1f} times as fast, and in batches it classifies "
+        f"{own['throughput_per_s'] / whole['throughput_per_s']:.1f} times as many sentences per second. Its test macro "
+        f"F1 differs by {value} points (95 % interval {low} to {high}), and {1 - own['agreement']:.0%} of its "
+        "predictions are not the same."
+    )
+    if best in results.spread and reference in results.spread:
+        seeds = len(results.spread[best]["macro_f1"]["values"])
+        scores = [spread(results, name, "macro_f1") for name in (best, reference)]
+        text += f" Over {seeds} seeds its test macro F1 is {scores[0]}, against {scores[1]} for `{reference}`."
+    return text
+
+
+def notes(results: Results) -> str:
+    """The default int8 runtime, latencies too close to rank, and scores by source where they need to be read apart."""
     default = default_int8(results.records)
-    return "\n\n".join([*tables, *([default] if default else []), ties(results), *by_source(results)])
+    return "\n\n".join([*([default] if default else []), ties(results), *by_source(results)])
 
 
-def markdown_table(results: Results, columns: Columns) -> str:
-    """A row a variant."""
+def markdown_table(results: Results, columns: Columns, variants: Iterable[str] | None = None) -> str:
+    """A table with one row per variant; by default all of them."""
     lines = [f"| variant | {' | '.join(columns)} |", f"|---|{'--:|' * len(columns)}"]
-    for name in results.records:
+    for name in results.records if variants is None else variants:
         lines.append(f"| `{name}` | {' | '.join(cell(results, name) for cell in columns.values())} |")
     return "\n".join(lines)
 
@@ -161,13 +223,42 @@ def contamination_notes(about: dict) -> list[str]:
     return [f"**Contaminated**: {source}. {reason}." for source, reason in about["contamination"].items()]
 
 
-def insert(document: str, content: str) -> str:
-    """`document` with what stands between its two result markers replaced by `content`."""
-    before, marker, rest = document.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not marker or not end:
-        raise InputError(f"no `{BEGIN}` … `{END}` to write the results between")
-    return f"{before}{BEGIN}\n{content}\n{END}{after}"
+BLOCKS: dict[str, Callable[[Results], str]] = {
+    "summary": summary,
+    "headline": lambda results: markdown_table(results, HEADLINE, headline_variants(results.records)),
+    "costs": lambda results: markdown_table(results, COSTS),
+    "behaviour": lambda results: markdown_table(results, BEHAVIOUR),
+    "notes": notes,
+}
+"""Name in a marker -> what stands between it and the end marker."""
+
+
+def insert(document: str, results: Results, source: str = "document") -> str:
+    """`document` with every block between result markers up to date.
+
+    Args:
+        source: what the document is called in errors.
+
+    Raises:
+        InputError: there are no markers, one has no end, or one names an unknown block.
+    """
+    known = ", ".join(BLOCKS)
+    parts = MARKER.split(document)
+    texts, names = parts[::2], parts[1::2]
+    if not names:
+        raise InputError(
+            f"{source}: no result markers; put `<!-- results: NAME -->` and `<!-- results: {END} -->` around the place "
+            f"for a block, NAME being one of {known}"
+        )
+    filled = texts[0]
+    for index in range(0, len(names), 2):
+        name, closing = names[index], names[index + 1 : index + 2]
+        if name not in BLOCKS:
+            raise InputError(f"{source}: `<!-- results: {name} -->` does not begin a block; expected one of {known}")
+        if closing != [END]:
+            raise InputError(f"{source}: `<!-- results: {name} -->` has no `<!-- results: {END} -->` after it")
+        filled += f"<!-- results: {name} -->\n{BLOCKS[name](results)}\n<!-- results: {END} -->{texts[index + 2]}"
+    return filled
 
 
 def figures(value: float) -> str:

@@ -1,4 +1,4 @@
-"""Page, README, model cards and metrics say the same, and the page works alone in a browser."""
+"""Page, documents, model cards and metrics say the same, and the page works alone in a browser."""
 
 import json
 import re
@@ -20,7 +20,7 @@ BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil
 # Column of a table -> how a record's number is written there; said again here, independently of the code under test.
 SHOWN = {
     "macro F1": lambda record: f"{record['macro_f1']:.3f}",
-    "change [95 %]": lambda record: "{value:+.1f} [{low:+.1f}, {high:+.1f}]".format(
+    "change [95 %]": lambda record: "{value:+z.1f} [{low:+z.1f}, {high:+z.1f}]".format(
         **{key: 100 * value for key, value in record["macro_f1_change"].items()}
     ),
     "size (MB)": lambda record: f"{record['size_mb']:.1f}",
@@ -82,7 +82,7 @@ def markdown_tables(text: str) -> list[list[list[str]]]:
 
 
 def metrics(root: Path) -> dict[str, dict]:
-    return {path.stem: read_json(path) for path in (root / "metrics").glob("*.json")}
+    return {path.stem: read_json(path) for path in (root / "metrics/variants").glob("*.json")}
 
 
 def compare(found: dict[tuple[str, str], set[str]], records: dict[str, dict]) -> None:
@@ -91,10 +91,19 @@ def compare(found: dict[tuple[str, str], set[str]], records: dict[str, dict]) ->
             assert found[name, column] == {text(record)}, (name, column)
 
 
-def test_the_committed_page_and_readme_say_what_the_committed_metrics_say():
+def test_the_committed_page_and_full_tables_say_what_the_committed_metrics_say():
     page = Tables((ROOT / "plots/report.html").read_text(encoding="utf-8"))
     compare(cells(page.tables), metrics(ROOT))
-    compare(cells(markdown_tables((ROOT / "README.md").read_text(encoding="utf-8"))), metrics(ROOT))
+    compare(cells(markdown_tables((ROOT / "docs/results.md").read_text(encoding="utf-8"))), metrics(ROOT))
+
+
+@pytest.mark.parametrize("folder", [ROOT, *sorted(ROOT.glob("recipes/*"))], ids=lambda folder: folder.name)
+def test_the_short_tables_say_what_the_committed_metrics_say(folder):
+    found, records = cells(markdown_tables((folder / "README.md").read_text(encoding="utf-8"))), metrics(folder)
+    compared = {key: texts for key, texts in found.items() if key[1] in SHOWN}
+    assert {column for _, column in compared} == {"macro F1", "change [95 %]", "size (MB)"}
+    for (name, column), texts in compared.items():
+        assert texts == {SHOWN[column](records[name])}, (name, column)
 
 
 def test_the_committed_tables_are_of_the_run_that_the_metrics_are_of():

@@ -1,18 +1,23 @@
-"""The results table and the Pareto front, from records alone."""
+"""The tables of results, the documents that show them, and the Pareto front, from records alone."""
 
+import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from fincompress.cli.main import app
 from fincompress.core.errors import InputError
 from fincompress.core.files import read_json, write_json
 from fincompress.core.params import load_params
 from fincompress.report.results import (
+    Needs,
     Results,
     cost_per_million,
     load_metrics,
@@ -20,7 +25,27 @@ from fincompress.report.results import (
     matching_spread,
     pareto_front,
 )
-from fincompress.report.tables import BEGIN, END, by_source, default_int8, insert, report, spread, ties
+from fincompress.report.tables import (
+    BLOCKS,
+    HEADLINE,
+    HEADLINE_ROWS,
+    MARKER,
+    by_source,
+    default_int8,
+    headline_variants,
+    insert,
+    report,
+    spread,
+    summary,
+    ties,
+)
+
+DOCUMENTS = {
+    "README.md": ROOT,
+    "docs/results.md": ROOT,
+    "recipes/distilbert-agnews/README.md": ROOT / "recipes/distilbert-agnews",
+}
+"""Documents with result markers -> the folder of the run that they show."""
 
 points = st.lists(st.tuples(st.integers(1, 6), st.integers(0, 6)), min_size=1, max_size=8)
 
@@ -35,9 +60,53 @@ def test_the_front_is_what_no_other_beats(pairs):
     assert {pairs[int(name)] for name in pareto_front(records)} == {pair for pair in pairs if not beaten(*pair)}
 
 
-def test_the_readme_shows_the_committed_metrics():
-    document = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert document == insert(document, report(make_results())), "run `make results`"
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_documents_show_the_committed_metrics(document):
+    text = (ROOT / document).read_text(encoding="utf-8")
+    assert text == insert(text, make_results(DOCUMENTS[document])), "run `make results`"
+
+
+def test_every_block_is_shown_in_a_document_and_every_document_with_blocks_is_checked():
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("recipes/*/*.md")]
+    shown = {str(page.relative_to(ROOT)): MARKER.findall(page.read_text(encoding="utf-8")) for page in pages}
+    assert {name for name, blocks in shown.items() if blocks} == DOCUMENTS.keys()
+    assert {block for blocks in shown.values() for block in blocks} == {*BLOCKS, "end"}
+
+
+def test_the_short_table_has_the_reference_the_floor_and_each_network_in_its_fastest_form():
+    results = make_results()
+    shown = headline_variants(results.records)
+    assert shown[0] == "teacher" and "bag_of_words" in shown and "qat" in shown
+    assert shown == [name for name in results.records if name in shown], "in the order of the full tables"
+    for network in ("teacher", "kd", "ikd", "prune30", "prune50"):
+        forms = [name for name in (network, f"{network}_ov_int8", f"{network}_ort_int8") if name in results.records]
+        assert min(forms, key=lambda name: results.records[name]["latency_ms"]["p50"]) in shown
+    assert len(shown) <= HEADLINE_ROWS and 1 + len(HEADLINE) <= 7
+
+
+def test_of_too_many_networks_the_short_table_keeps_the_pareto_front_then_the_best_on_validation(monkeypatch):
+    def record(ms: float, test: float, val: float) -> dict:
+        return {"latency_ms": {"p50": ms}, "macro_f1": test, "val_macro_f1": val}
+
+    records = {"teacher": record(9, 0.8, 0.8), "bag_of_words": record(0.1, 0.2, 0.1), "kd": record(3, 0.9, 0.1)}
+    records |= {"ikd": record(5, 0.5, 0.7), "prune30": record(6, 0.6, 0.9), "qat": record(7, 0.7, 0.6)}
+    assert set(headline_variants(records)) == records.keys()
+    monkeypatch.setattr("fincompress.report.tables.HEADLINE_ROWS", 5)
+    assert headline_variants(records) == ["teacher", "bag_of_words", "kd", "ikd", "prune30"]
+    del records["bag_of_words"]
+    assert headline_variants(records) == ["teacher", "kd", "ikd", "prune30", "qat"]
+
+
+def test_the_summary_compares_the_fastest_variant_within_the_margin():
+    text = summary(make_results())
+    best = re.match(r"`(\w+)` is the fastest variant that loses at most 1 point of macro F1 to `teacher`", text)[1]
+    records = make_results().records
+    size = records["teacher"]["size_mb"] / records[best]["size_mb"]
+    assert f"files are {size:.1f} times smaller" in text and "Over 3 seeds" in text
+    assert "Over" not in summary(make_results(spread={}))
+    slower = {name: dict(record, latency_ms={"p50": 1.0}) for name, record in records.items()}
+    slower["teacher"] = dict(records["teacher"], latency_ms={"p50": 0.5})
+    assert summary(make_results(records=slower)).startswith("No variant is faster than `teacher`")
 
 
 def int8_records(**latencies: tuple[float, float]) -> dict[str, dict]:
@@ -62,16 +131,13 @@ def test_the_default_int8_runtime_is_the_faster_one_at_real_lengths():
             for name, record in int8_records(kd=(8, 2)).items()
         }
     )
-    with pytest.raises(InputError, match="dvc repro"):
-        default_int8({"teacher": {}, "teacher_ov_int8": {}})
+    assert default_int8({"teacher": {}, "teacher_ov_int8": {}}) is None, "nothing to compare it with"
 
 
-def make_results(**changes) -> Results:
-    """The committed results, with some of their parts replaced."""
-    found = load_results(
-        ROOT / "metrics", ROOT / "plots/tables", load_params("report", path=ROOT / "params.yaml").report
-    )
-    return replace(found, **changes)
+def make_results(folder: Path = ROOT, **changes) -> Results:
+    """The committed results of a pipeline, with some of their parts replaced."""
+    params = load_params(Needs, path=folder / "params.yaml").report
+    return replace(load_results(folder / "metrics", folder / "plots/tables", params), **changes)
 
 
 BREAKDOWN = pd.DataFrame(
@@ -128,13 +194,59 @@ def test_latencies_too_close_to_tell_are_named():
     assert "tell all" in ties(make_results(ties={"a": [], "b": []}))
 
 
-def test_only_what_is_between_the_markers_changes():
-    assert insert(f"before\n{BEGIN}\nold\n{END}\nafter", "new") == f"before\n{BEGIN}\nnew\n{END}\nafter"
+def test_only_what_is_between_markers_changes():
+    results = make_results()
+    empty = "before\n<!-- results: {} -->\nold\n<!-- results: end -->\nbetween\n" * 2 + "after"
+    filled = insert(empty.format("headline", "notes"), results)
+    assert re.sub(r"(headline|notes) -->.*?<!--", r"\1 -->\nold\n<!--", filled, flags=re.DOTALL) == empty.format(
+        "headline", "notes"
+    )
+    assert BLOCKS["headline"](results) in filled and ties(results) in filled and "old" not in filled
+    assert insert(filled, results) == filled
+    assert report(results) == "\n\n".join(BLOCKS[name](results) for name in ("costs", "behaviour", "notes"))
 
 
-def test_a_document_without_markers_is_an_error():
-    with pytest.raises(InputError, match="results: begin"):
-        insert("nothing here", "table")
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "nothing here but `<!-- results: costs -->` within a line",
+            "README.md: no result markers; put `<!-- results: NAME -->`",
+        ),
+        (
+            "<!-- results: end -->",
+            "README.md: `<!-- results: end -->` does not begin a block; expected one of summary,",
+        ),
+        ("<!-- results: haedline -->\n<!-- results: end -->", "`<!-- results: haedline -->` does not begin a block"),
+        (
+            "<!-- results: costs -->\ntext",
+            "README.md: `<!-- results: costs -->` has no `<!-- results: end -->` after it",
+        ),
+        (
+            "<!-- results: costs -->\n<!-- results: notes -->",
+            "`<!-- results: costs -->` has no `<!-- results: end -->`",
+        ),
+    ],
+)
+def test_wrong_markers_are_named_and_leave_the_document_as_it_is(tmp_path, monkeypatch, text, message):
+    monkeypatch.chdir(ROOT)
+    document = tmp_path / "README.md"
+    document.write_text(text)
+    with pytest.raises(InputError, match=re.escape(message)):
+        insert(text, make_results(), "README.md")
+    result = CliRunner().invoke(app, ["results", "--write", str(document)])
+    assert isinstance(result.exception, InputError) and str(document) in str(result.exception)
+    assert document.read_text() == text
+
+
+def test_the_command_writes_into_a_document_and_names_one_that_is_missing(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    document = tmp_path / "page.md"
+    missing = CliRunner().invoke(app, ["results", "--write", str(document)])
+    assert isinstance(missing.exception, InputError) and "page.md: not found" in str(missing.exception)
+    document.write_text("<!-- results: headline -->\n<!-- results: end -->\n")
+    assert CliRunner().invoke(app, ["results", "--write", str(document)]).exit_code == 0
+    assert BLOCKS["headline"](make_results()) in document.read_text()
 
 
 def test_missing_metrics_say_what_writes_them(tmp_path):
@@ -143,22 +255,24 @@ def test_missing_metrics_say_what_writes_them(tmp_path):
 
 
 def test_what_is_missing_of_a_run_is_named_with_what_writes_it(tmp_path):
-    params = load_params("report", path=ROOT / "params.yaml").report
+    params = load_params(Needs, path=ROOT / "params.yaml").report
     metrics, tables = tmp_path / "metrics", tmp_path / "tables"
     shutil.copytree(ROOT / "metrics", metrics)
     with pytest.raises(InputError, match=r"breakdown\.csv: missing or empty; `dvc repro benchmark` writes it"):
         load_results(metrics, tables, params)
     shutil.copytree(ROOT / "plots/tables", tables)
     assert load_results(metrics, tables, params).records
-    record = read_json(metrics / "kd.json")
-    write_json(metrics / "kd.json", {key: value for key, value in record.items() if key not in ("ece", "flips")})
+    record = read_json(metrics / "variants/kd.json")
+    write_json(
+        metrics / "variants/kd.json", {key: value for key, value in record.items() if key not in ("ece", "flips")}
+    )
     with pytest.raises(InputError, match=r"kd\.json: no ece, flips; `dvc repro benchmark` writes it anew"):
         load_results(metrics, tables, params)
-    write_json(metrics / "kd.json", record)
-    write_json(metrics / "gone.json", record)
+    write_json(metrics / "variants/kd.json", record)
+    write_json(metrics / "variants/gone.json", record)
     with pytest.raises(InputError, match=r"gone\.json: of a variant that the last benchmark did not measure; delete"):
         load_results(metrics, tables, params)
-    (metrics / "gone.json").unlink()
+    (metrics / "variants/gone.json").unlink()
     (metrics / "about/models.json").unlink()
     with pytest.raises(InputError, match=r"models\.json: not found"):
         load_results(metrics, tables, params)

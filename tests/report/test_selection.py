@@ -113,7 +113,7 @@ def test_what_cannot_be_compared_is_one_clear_error(folder, monkeypatch, capsys)
     with pytest.raises(InputError, match="--max-size-mb nan: not a number"):
         budget(RECORDS, size_mb=float("nan"))
     broken = {**RECORDS, "kd": {key: value for key, value in RECORDS["kd"].items() if key != "size_mb"}}
-    with pytest.raises(InputError, match=r"metrics/kd\.json: no number under `size_mb`"):
+    with pytest.raises(InputError, match=r"metrics/variants/kd\.json: no number under `size_mb`"):
         select(broken, [])
     (folder / "kd.json").write_text('{"macro_f1": 0.5')
     monkeypatch.setattr("sys.argv", ["fincompress", "select", "--metrics", str(folder)])
