@@ -6,7 +6,7 @@ __all__ = ["Prediction", "TextClassifier", "load_classifier"]
 
 
 def __getattr__(name: str):
-    """Serving's names, imported when they are asked for: a stage that trains needs none of it."""
+    """Import the names of `serving` on first use: a stage that trains needs none of them."""
     if name in __all__:
         return getattr(import_module("fincompress.serving.classifier"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

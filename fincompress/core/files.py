@@ -1,4 +1,4 @@
-"""Atomic writes: a file or folder appears whole or not at all, and of several processes the main one writes it."""
+"""Atomic writes: a file or folder appears whole or not at all, and only the main one of several processes writes it."""
 
 import hashlib
 import json
@@ -31,7 +31,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `path`; let it take the place of `path` when the block succeeds."""
+    """Yield a temporary folder beside `path`; it replaces `path` when the block succeeds."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
     try:
@@ -46,13 +46,13 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def check_new(folder: Path) -> None:
-    """An error where there is a file, or a folder with content, which writing the folder would replace."""
+    """Raise an error if writing the folder would replace a file, or a folder that is not empty."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder}: exists already; name a new folder")
 
 
 def remove_folder(path: Path) -> None:
-    """Remove a folder with all its content."""
+    """Remove a folder and everything in it."""
     if is_main():
         shutil.rmtree(path)
 
@@ -64,7 +64,7 @@ def write_json(path: Path, content: dict) -> None:
 
 
 def write_csv(path: Path, rows) -> None:
-    """Write a frame, or what makes one, as CSV without its index, atomically."""
+    """Write a frame, or rows that make one, as CSV without an index, atomically."""
     import pandas as pd
 
     with atomic_file(path) as temporary:

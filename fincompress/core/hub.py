@@ -1,7 +1,7 @@
-"""Downloads from the Hugging Face hub: a pinned revision into the shared cache, and one clear error where that fails.
+"""Downloads from the Hugging Face hub: a pinned revision into the shared cache, or one clear error.
 
-`HF_ENDPOINT`, `HF_HOME`, `HF_HUB_OFFLINE` and `HF_TOKEN` are huggingface_hub's and work as it documents them. A
-download that was interrupted goes on where it stopped.
+`HF_ENDPOINT`, `HF_HOME`, `HF_HUB_OFFLINE` and `HF_TOKEN` work as huggingface_hub documents them. An interrupted
+download continues where it stopped.
 """
 
 from dataclasses import dataclass
@@ -27,12 +27,12 @@ class Snapshot:
 
     folder: Path
     repository: str
-    revision: str  # as it was asked for: a branch, a tag or a commit
-    commit: str  # that it resolved to
+    revision: str  # as requested: a branch, a tag or a commit
+    commit: str  # that the revision resolved to
 
     @property
     def title(self) -> str:
-        """What errors call a data set."""
+        """How error messages refer to a data set."""
         return f"the data set `{self.repository}` at {self.commit}"
 
     @property
@@ -47,10 +47,10 @@ def download(repository: str, revision: str, patterns: list[str], *, kind: str, 
     Args:
         kind: `model` or `dataset`.
         key: the section of params.yaml that holds `revision`, for errors.
-        instead: how to do without the hub, for errors.
+        instead: how to manage without the hub, for errors.
 
     Raises:
-        InputError: what was tried, why it failed, and how to mend it.
+        InputError: what was tried, why it failed, and how to fix it.
     """
     try:
         folder = Path(snapshot_download(repository, repo_type=kind, revision=revision, allow_patterns=patterns))
@@ -63,12 +63,12 @@ def download(repository: str, revision: str, patterns: list[str], *, kind: str, 
 
 
 def read_splits(snapshot: Snapshot, columns: list[str], key: str) -> dict[str, list[dict]]:
-    """The rows of every split of a data set that was downloaded, with `columns`.
+    """The rows of every split of a downloaded data set, with `columns`.
 
     Raises:
         InputError: it cannot be read, or a split lacks a column.
     """
-    import datasets  # here, since it takes a second and only data sets need it
+    import datasets  # imported here because it takes a second and only data sets need it
 
     datasets.disable_progress_bars()
     try:
@@ -83,9 +83,9 @@ def read_splits(snapshot: Snapshot, columns: list[str], key: str) -> dict[str, l
 
 
 def _reason(error: Exception, key: str) -> str:
-    """Why a download failed and what would mend it."""
+    """Why a download failed and what would fix it."""
     if isinstance(error, LocalEntryNotFoundError) and error.__cause__ is not None:
-        error = error.__cause__  # without an answer from the hub the client looks into its cache, in vain
+        error = error.__cause__  # if the hub does not answer, the client looks in its cache and finds nothing
     if isinstance(error, HFValidationError):
         return "that is not the name of a repository (`owner/name`)"
     if isinstance(error, RevisionNotFoundError):

@@ -1,6 +1,6 @@
-"""The one loader of params.yaml: checked as a whole against its schema, then handed out as a stage declares its needs.
+"""The only loader of params.yaml: it checks the whole file against its schema and returns what a stage declares.
 
-The file is read as YAML 1.2 (ruamel.yaml, as DVC does), so that the `2e-05` which `dvc exp run -S` writes is a number.
+The file is read as YAML 1.2 (by ruamel.yaml, as in DVC), so that the `2e-05` that `dvc exp run -S` writes is a number.
 """
 
 import difflib
@@ -34,11 +34,11 @@ from fincompress.core.sections import (
 )
 
 Needs = TypeVar("Needs")
-"""A dataclass whose fields are what a stage reads of params.yaml: top-level keys, or others that a `Key` names."""
+"""A dataclass whose fields are what a stage reads from params.yaml: top-level keys, or others named by a `Key`."""
 
 
 class AnyParams(Section):
-    """What the params.yaml of every pipeline has."""
+    """What params.yaml has in every pipeline."""
 
     pipeline: str
     seed: Annotated[int, Field(ge=0, lt=2**32)]
@@ -88,7 +88,7 @@ class AnyParams(Section):
 
 
 class SideBySideParams(AnyParams):
-    """params.yaml where techniques are compared side by side, as at the project's top; a section a network more."""
+    """params.yaml of the main pipeline, which compares techniques side by side; each network adds its section."""
 
     pipeline: Literal["side_by_side"] = "side_by_side"
     prepare: PrepareParams
@@ -109,7 +109,7 @@ class SideBySideParams(AnyParams):
 
 
 class StackedParams(AnyParams):
-    """params.yaml where techniques are stacked: `pipeline: stacked`, as in recipes/; a section a network more."""
+    """params.yaml of a pipeline that stacks techniques (`pipeline: stacked`); each network adds its section."""
 
     pipeline: Literal["stacked"]
     prepare: AgNewsParams
@@ -119,7 +119,7 @@ class StackedParams(AnyParams):
 
 
 def _with_networks(base: type[AnyParams], kind: str) -> type[AnyParams]:
-    """`base` and the sections of what the pipeline trains and converts."""
+    """`base` with a section for everything that the pipeline trains and converts."""
     pipeline = PIPELINES[kind]
     sections: dict[str, Any] = {network.name: (network.section, ...) for network in pipeline.networks}
     return create_model(base.__name__, __base__=base, **sections, **{pipeline.int8: (PtqParams, ...)})
@@ -128,14 +128,14 @@ def _with_networks(base: type[AnyParams], kind: str) -> type[AnyParams]:
 SCHEMAS = {
     kind: _with_networks(base, kind) for kind, base in zip(PIPELINES, (SideBySideParams, StackedParams), strict=True)
 }
-"""Value of the key `pipeline` (the first where it is missing) -> the file's schema."""
+"""Value of the key `pipeline` (by default the first) -> the file's schema."""
 
 
 @dataclass(frozen=True)
 class Key:
-    """Where a field of a stage's needs is read, if not from the key of its name: `Annotated[list[str], Key("a.b")]`.
+    """Where a field is read from, if not from the key of the same name: `Annotated[list[str], Key("a.b")]`.
 
-    `{section}` in it stands for the section that the stage is given as an argument.
+    `{section}` in the name stands for the section that the stage is given as an argument.
     """
 
     name: str
@@ -153,13 +153,13 @@ def keys_of(needs: type, section: str | None = None) -> dict[str, str]:
 def load_params(
     needs: type[Needs], section: str | None = None, *, seed: int | None = None, path: Path = Path("params.yaml")
 ) -> Needs:
-    """Check the whole of params.yaml and return what a stage needs of it, and nothing else.
+    """Check the whole of params.yaml and return what a stage needs, and nothing else.
 
     A stage thus cannot read a key that its entry in dvc.yaml does not declare.
 
     Args:
-        needs: a dataclass; each field is read from the key of its name, or from the one that a `Key` names.
-        section: the section that the stage is given as an argument, if it is.
+        needs: a dataclass; each field is read from the key of the same name, or from the one that its `Key` names.
+        section: the section that the stage is given as an argument, if any.
         seed: replaces the file's seed.
 
     Raises:
@@ -179,7 +179,7 @@ def load_params(
 
 
 def checked_params(path: Path = Path("params.yaml"), sections: Collection[str] = ()) -> AnyParams:
-    """The whole file, checked, for what reads more of it than a stage; it is to have `sections`.
+    """The whole file, checked, for callers that need more of it than a stage; `sections` must exist.
 
     Raises:
         InputError: as `load_params`.
@@ -197,10 +197,10 @@ def checked_params(path: Path = Path("params.yaml"), sections: Collection[str] =
 
 
 def pipeline_kind(path: Path = Path("params.yaml")) -> str:
-    """The key of `SCHEMAS` that a params.yaml goes by.
+    """The key of `SCHEMAS` that applies to a params.yaml.
 
     Raises:
-        InputError: it cannot be read, or names another.
+        InputError: the file cannot be read, or names an unknown pipeline.
     """
     return _kind(_read(path), path)
 
@@ -236,6 +236,6 @@ def _describe(problem: dict, schema: type[Section]) -> str:
     if problem["type"] == "missing":
         return f"{key}: missing"
     message = problem["msg"].removeprefix("Value error, ")
-    if not key:  # the check of a key against another section's, which names it
+    if not key:  # a check across sections, whose message names the key
         return message
     return f"{key}: {message}" + ("" if problem["type"] == "value_error" else f" (got {problem['input']!r})")

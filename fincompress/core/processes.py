@@ -1,8 +1,8 @@
-"""A stage's training in several processes: a GPU each, or a share of the cores.
+"""Training in several processes, each with a GPU or a share of the cores.
 
-`FINCOMPRESS_PROCESSES=2 dvc repro` starts every stage that trains in two, and so does torchrun by hand. Each takes its
-share of every batch, so that batches are as large as params.yaml says, and gradients are averaged by
-DistributedDataParallel (Li et al. 2020, arXiv:2006.15704). All compute the same beside that; the main one alone writes.
+`FINCOMPRESS_PROCESSES=2 dvc repro` starts every training stage in two processes; torchrun does the same by hand. Each
+takes its share of every batch, so batches stay as large as params.yaml says, and DistributedDataParallel averages the
+gradients (Li et al. 2020, arXiv:2006.15704). Otherwise all compute the same, and only the main process writes.
 """
 
 import logging
@@ -19,7 +19,7 @@ _joined = False
 
 
 def processes() -> int:
-    """How many processes this one trains together with, itself included; 1 unless it joined them."""
+    """How many processes train together, including this one; 1 unless it has joined others."""
     return int(os.environ["WORLD_SIZE"]) if _joined else 1
 
 
@@ -37,12 +37,12 @@ def wanted() -> int:
     """How many processes the environment asks for.
 
     Raises:
-        InputError: not a number of processes, or more than there are GPUs where there are any.
+        InputError: it is not a number of processes, or there are GPUs, but fewer than that.
     """
     value = os.environ.get(VARIABLE, "1")
     if not value.isdecimal() or int(value) < 1:
         raise InputError(f"{VARIABLE}: `{value}` is not a number of processes; unset it, or set it to 1 or more")
-    if int(value) > 1:  # looking would fix which GPUs a process sees, before `stage` hides all but one
+    if int(value) > 1:  # asking torch fixes which GPUs a process sees, before `stage` hides all but one
         import torch
 
         if torch.cuda.is_available() and int(value) > torch.cuda.device_count():
@@ -62,7 +62,7 @@ def launch(count: int, module: str, arguments: list[str]) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main as torchrun
 
-    logging.disable()  # a process that failed has said itself what is wrong
+    logging.disable()  # a failed process has already said what is wrong
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
     try:
         torchrun(["--standalone", "--nproc-per-node", str(count), "--module", module, *arguments])
@@ -76,7 +76,7 @@ def launch(count: int, module: str, arguments: list[str]) -> int:
 
 
 def join() -> None:
-    """Meet the processes that torchrun started with this one; only the main one prints from here on."""
+    """Join the processes that torchrun started with this one; from here on only the main one prints."""
     global _joined
     import torch
     from accelerate import PartialState
@@ -88,7 +88,7 @@ def join() -> None:
 
 
 def leave() -> None:
-    """Take leave of the other processes, if there are any."""
+    """Leave the other processes, if there are any."""
     global _joined
     if _joined:
         from torch.distributed import destroy_process_group
@@ -98,7 +98,7 @@ def leave() -> None:
 
 
 def wait() -> None:
-    """Go on when all processes are here, so that they see what the main one wrote."""
+    """Wait for all processes, so that they see what the main one wrote."""
     if _joined:
         from torch.distributed import barrier
 
@@ -106,7 +106,7 @@ def wait() -> None:
 
 
 def agreed(value):
-    """The main process's value, in every process: a GPU's sums may differ in the last digit from another's."""
+    """The main process's value, in every process: sums may differ in the last digit between GPUs."""
     if not _joined:
         return value
     from accelerate.utils import broadcast_object_list

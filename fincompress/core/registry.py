@@ -1,8 +1,8 @@
-"""What the project knows of every runtime and every network: one entry each, read by all who tell them apart.
+"""What the project knows about each runtime and each network, in one entry each.
 
-A further runtime is an entry in `RUNTIMES` and the module it names; a further network is an entry in its pipeline, a
-section in params.yaml and a stage in dvc.yaml. Functions are named here as `module:function` and imported by those who
-call them, so that reading a name loads no runtime.
+To add a runtime, add an entry to `RUNTIMES` and the module that it names. To add a network, add an entry to its
+pipeline, a section to params.yaml and a stage to dvc.yaml. Functions are named here as `module:function` and imported
+by whoever calls them, so that reading a name loads no runtime.
 """
 
 from collections.abc import Callable, Collection
@@ -31,19 +31,19 @@ class Runtime:
     name: str  # as `--runtime` takes it
     title: str  # what people call it
     marker: str  # in figures, as matplotlib names it
-    files: tuple[str, ...]  # that a model folder for it holds; the first tells a folder of it from others
+    files: tuple[str, ...]  # in a model folder for it; the first tells such a folder from others
     classifier: str  # opens a folder: (folder, threads) -> `runtimes.base.Classifier`
-    key: str | None = None  # in the names of variants that are converted for it: the `ort` of kd_ort_int8
-    format: str | None = None  # as `fincompress export --format` calls a folder of it
+    key: str | None = None  # in the names of variants converted for it: the `ort` of kd_ort_int8
+    format: str | None = None  # what `fincompress export --format` calls such a folder
     to_fp32: str | None = None  # converts a checkpoint: (checkpoint, out)
     to_int8: str | None = None  # converts a checkpoint: (checkpoint, out, quantisation params, calibration texts)
-    fp32: str | None = None  # the runtime that runs fp32 in its place, where it runs int8 alone
-    package: str | None = None  # what a served model needs to be installed, beside numpy and tokenizers
-    library: str | None = None  # as the Hugging Face hub names what loads such a folder
+    fp32: str | None = None  # the runtime that stands in for it in fp32, if it only runs int8
+    package: str | None = None  # to install for serving such a model, besides numpy and tokenizers
+    library: str | None = None  # what the Hugging Face hub calls the library that loads such a folder
 
     @property
     def base(self) -> str:
-        """The runtime whose fp32 network shows what this one does for speed, apart from compression."""
+        """The runtime whose fp32 network shows how fast this one is without compression."""
         return self.fp32 or self.name
 
 
@@ -103,14 +103,14 @@ RUNTIMES = {
         ),
     )
 }
-"""Name -> runtime. A folder is for the first whose first file it holds."""
+"""Name -> runtime. A folder is for the first runtime whose first file it holds."""
 
 INT8_RUNTIMES = tuple(runtime for runtime in RUNTIMES.values() if runtime.to_int8)
-"""Those that networks are quantised for after training."""
+"""The runtimes for which networks are quantised after training."""
 
 
 def load_object(reference: str) -> Callable:
-    """What `module:name` names; importing the module."""
+    """The object that `module:name` names; imports the module."""
     module, _, path = reference.partition(":")
     found = import_module(module)
     for part in path.split("."):
@@ -119,21 +119,21 @@ def load_object(reference: str) -> Callable:
 
 
 def converted_name(network: str, runtime: Runtime, precision: str) -> str:
-    """The name of the variant that a network becomes when it is converted for a runtime: `kd_ort_int8`."""
+    """The name of a network's variant that is converted for a runtime: `kd_ort_int8`."""
     return f"{network}_{runtime.key}_{precision}"
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network that a pipeline trains: a stage, a section of params.yaml and a folder below models/ of its name."""
+    """A network that a pipeline trains. Its stage, params.yaml section and folder below models/ all have its name."""
 
     name: str
     section: type[Section]
     made_by: str  # for model cards
-    stage: str = ""  # the module of stages/ that trains it and is given its name; empty: the one of its name
-    runtime: str = "torch"  # that its folder is for
-    quantized: bool = True  # after training, for all of `INT8_RUNTIMES`
-    torch_int8: bool = False  # measured in PyTorch's own int8 as well, for comparison
+    stage: str = ""  # the module in stages/ that takes its name as an argument; empty: its own
+    runtime: str = "torch"  # that runs its folder
+    quantized: bool = True  # after training, for each of `INT8_RUNTIMES`
+    torch_int8: bool = False  # also measured in PyTorch's own int8, for comparison
 
     @property
     def command(self) -> tuple[str, ...]:
@@ -145,8 +145,8 @@ class Network:
 class Pipeline:
     """What a pipeline trains and converts."""
 
-    networks: tuple[Network, ...]  # in an order in which they can be trained; all are compared with the first
-    int8: str  # section of params.yaml, stage and folder below models/ of what is converted to int8
+    networks: tuple[Network, ...]  # in an order in which they can be trained; the others are compared with the first
+    int8: str  # name of the stage, section and folder below models/ for conversion to int8
 
     def __post_init__(self) -> None:
         names = [network.name for network in self.networks]
@@ -169,7 +169,7 @@ class Pipeline:
         return [*(network.name for network in self.networks), *converted]
 
     def network(self, name: str) -> Network:
-        """The network of a name."""
+        """The network with this name."""
         return next(network for network in self.networks if network.name == name)
 
     def sources(self, network: str) -> list[str]:
@@ -211,9 +211,9 @@ PIPELINES = {
         int8="quantize",
     ),
 }
-"""Value of the key `pipeline` of params.yaml (the first where it is missing) -> what that pipeline makes."""
+"""Value of the key `pipeline` of params.yaml (by default the first) -> what that pipeline makes."""
 
 
 def pipeline_of(variants: Collection[str]) -> Pipeline:
-    """The pipeline that these variants are of."""
+    """The pipeline that these variants belong to."""
     return next(pipeline for pipeline in PIPELINES.values() if pipeline.reference in variants)

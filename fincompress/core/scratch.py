@@ -1,4 +1,4 @@
-"""Where a stage that can be interrupted keeps its state until it ends."""
+"""Where a stage keeps the state it needs to resume after an interruption."""
 
 import hashlib
 import json
@@ -19,23 +19,23 @@ ELAPSED = "elapsed.json"
 
 @dataclass(frozen=True)
 class Scratch:
-    """A stage's folder of resume state, and how long the stage has worked on what is in it."""
+    """A stage's folder of resume state, and how long the stage has worked on it."""
 
     folder: Path
-    earlier: float  # seconds of runs that were interrupted
+    earlier: float  # seconds of interrupted runs
     _start: float = field(default_factory=time.monotonic)
 
     def seconds(self) -> float:
-        """Seconds spent in this run and in those before it that Ctrl-C or an error ended."""
+        """Seconds spent in this run and in earlier ones that ended with Ctrl-C or an error."""
         return self.earlier + time.monotonic() - self._start
 
     def cost(self) -> dict[str, float]:
-        """What the stage has taken so far: `seconds`, and this process's `peak_rss_mb`."""
+        """What the stage has cost so far: `seconds`, and `peak_rss_mb` of this process."""
         return {"seconds": round(self.seconds(), 1), "peak_rss_mb": round(peak_rss_mb(), 1)}
 
 
 def kept_folder(stage: str, params: dict, inputs: list[Path]) -> Path:
-    """As `scratch_folder`, but left where it is: for work that a later command adds to."""
+    """Like `scratch_folder`, but never removed: for work that a later command adds to."""
     folder = SCRATCH / f"{stage}-{_digest(params, inputs)}"
     for other in SCRATCH.glob(f"{stage}-*"):
         if other != folder:
@@ -49,9 +49,9 @@ def scratch_folder(stage: str, params: dict, inputs: list[Path]) -> Iterator[Scr
     """The git-ignored folder for a stage's resume state; removed when the block ends without an error.
 
     DVC removes a stage's outputs before it runs, so the state must live outside them. The folder is named by a hash of
-    all that determines the result: the parameters, the bytes of every input file, the library's code, the versions it
-    runs on and the number of processes. A state is never taken up by a different computation, and folders of the same
-    stage under other hashes are removed.
+    everything that determines the result: the parameters, the bytes of every input file, the library's code, the
+    versions it runs on and the number of processes. A different computation therefore never resumes from this state.
+    Folders of the same stage under other hashes are removed.
     """
     folder = kept_folder(stage, params, inputs)
     record = folder / ELAPSED

@@ -1,4 +1,4 @@
-"""The sections of params.yaml, each with its keys, their types and their ranges.
+"""The sections of params.yaml, with the type and range of every key.
 
 Types are strict: a quoted number, an unknown key or a value out of range is an error.
 """
@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(min_length=1)]
 FINANCIAL_LABELS = ["negative", "neutral", "positive"]
-"""Those of the embedded corpus and of the home case, in id order."""
+"""Labels of the embedded corpus and of the financial data sets, in id order."""
 AG_NEWS_LABELS = ["World", "Sports", "Business", "Sci/Tech"]
-"""Those of AG News, in id order."""
+"""Labels of AG News, in id order."""
 
 
 class Section(BaseModel):
@@ -66,7 +66,7 @@ class FiqaParams(Section):
 
 
 class SplitParams(Section):
-    """Shares of the rows held out."""
+    """Shares of rows to hold out."""
 
     val: Annotated[float, Field(gt=0, lt=1)]
     test: Annotated[float, Field(gt=0, lt=1)]
@@ -102,7 +102,7 @@ class AgNewsParams(Section):
 
 
 class TrainingParams(Section):
-    """What every training stage has."""
+    """Keys of every training stage."""
 
     epochs: Annotated[int, Field(ge=0)]
     patience: Annotated[int, Field(ge=1)]
@@ -123,7 +123,7 @@ class TeacherParams(TrainingParams):
 
 
 class StudentParams(Section):
-    """The shape and the start of the distilled student."""
+    """The distilled student's shape, and what it starts from."""
 
     layers: Annotated[int, Field(ge=1)]
     layer_selection: Literal["first", "evenly_spaced"]
@@ -141,7 +141,7 @@ class StudentParams(Section):
 
 
 class SoftLabelParams(TrainingParams):
-    """What every stage that learns from the teacher's soft labels has (Hinton et al. 2015)."""
+    """Keys of every stage that learns from the teacher's soft labels (Hinton et al. 2015)."""
 
     temperature: Annotated[float, Field(gt=0, le=100)]
     alpha: Fraction
@@ -179,7 +179,7 @@ class SparsePruneParams(PruneParams):
 
 
 class QuantizationParams(Section):
-    """What both ways to int8 have."""
+    """Keys of both ways to int8."""
 
     calibration_samples: Annotated[int, Field(ge=1)]
     keep_classifier_float: bool
@@ -218,7 +218,7 @@ class BenchmarkParams(Section):
 
 
 class EvaluateParams(Section):
-    """What `benchmark` makes of predictions, and what it scores besides the test split."""
+    """How `benchmark` judges predictions, and what it scores besides the test split."""
 
     extra: list[Name]
     opposite_labels: Annotated[list[Name], Field(min_length=2, max_length=2)] | None
@@ -233,7 +233,7 @@ class PlotsParams(Section):
 
 
 class ReportParams(Section):
-    """What tables, page and model cards say beside the measurements."""
+    """What tables, page and model cards say besides the measurements."""
 
     margin: Fraction
     price_per_core_hour: Annotated[float, Field(ge=0)]

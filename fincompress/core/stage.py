@@ -1,4 +1,4 @@
-"""How a stage's command is run: Typer for its options, one clear line for what the user can mend."""
+"""How a stage's command runs: Typer for its options, one clear line for any mistake that the user can fix."""
 
 import functools
 import os
@@ -15,10 +15,10 @@ def run(command: Callable[..., None], trains: bool = False) -> None:
     """Run a stage's command line.
 
     An :class:`InputError` is printed as one message on standard error and exits with 2; Ctrl-C exits
-    with 130 and says that the work resumes. Anything else is a bug and keeps its traceback.
+    with 130 and says that the work will resume. Anything else is a bug and keeps its traceback.
 
     Args:
-        trains: it can do so in several processes (see `core.processes`); anything else runs in one.
+        trains: the stage trains, and may do so in several processes (see `core.processes`).
     """
 
     @functools.wraps(command)
@@ -29,7 +29,7 @@ def run(command: Callable[..., None], trains: bool = False) -> None:
             elif trains and (count := processes.wanted()) > 1:
                 raise typer.Exit(processes.launch(count, sys.modules["__main__"].__spec__.name, sys.argv[1:]))
             else:
-                # the first GPU that it may use: with more in sight, Trainer enlarges the batches
+                # only the first GPU: if it sees several, Trainer enlarges the batches
                 os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
             command(**options)
         except InputError as error:
@@ -37,7 +37,7 @@ def run(command: Callable[..., None], trains: bool = False) -> None:
                 print(f"error: {error}", file=sys.stderr)
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
-            if not processes.is_member():  # else the process that started it says so
+            if not processes.is_member():  # otherwise the process that started it says so
                 print("interrupted; `dvc repro` takes training up again at its last finished epoch", file=sys.stderr)
             raise typer.Exit(130) from None
         finally:

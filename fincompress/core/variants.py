@@ -1,4 +1,4 @@
-"""What a variant is: a trained network in the format of one runtime, with one name everywhere."""
+"""Variants: a trained network in the format of one runtime, under the same name everywhere."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from fincompress.core.params import pipeline_kind
 from fincompress.core.registry import INT8_RUNTIMES, PIPELINES, RUNTIMES, Pipeline, Runtime, converted_name, pipeline_of
 
 FLOOR = "bag_of_words"
-"""The variant that all others should beat; its network and its runtime are called so too."""
+"""The variant that all others should beat; also the name of its network and of its runtime."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Variant:
     network: str  # the trained network it holds
     runtime: str  # a key of `registry.RUNTIMES`
     folder: Path
-    shipped: Path | None = None  # the folder whose bytes are its size, where that is not `folder`
+    shipped: Path | None = None  # the folder whose bytes count as its size, if not `folder`
 
 
 def current_pipeline() -> Pipeline:
@@ -28,12 +28,12 @@ def current_pipeline() -> Pipeline:
 
 
 def reference_of(names: Collection[str]) -> str:
-    """Which of these variants, all of one pipeline, the others are compared with."""
+    """The variant among these, all of one pipeline, that the others are compared with."""
     return pipeline_of(names).reference
 
 
 def saved_variants(models: Path, pipeline: Pipeline) -> list[Variant]:
-    """Those that a pipeline keeps below `models`: as trained, then converted to int8."""
+    """The variants that a pipeline keeps below `models`: as trained, then converted to int8."""
     return [
         *(Variant(network.name, network.name, network.runtime, models / network.name) for network in pipeline.networks),
         *(
@@ -47,15 +47,15 @@ def saved_variants(models: Path, pipeline: Pipeline) -> list[Variant]:
 
 
 def saved_folder(name: str, models: Path = Path("models")) -> Path | None:
-    """The folder of a variant below `models`; None where the pipeline keeps none."""
+    """The folder of a variant below `models`; None if the pipeline keeps none."""
     variants = saved_variants(models, current_pipeline())
     return next((variant.folder for variant in variants if variant.name == name), None)
 
 
 def measured_variants(models: Path, folder: Path, pipeline: Pipeline) -> list[Variant]:
-    """Every variant that is compared: the saved ones, and those that `benchmark` makes in `folder` to compare with.
+    """Every variant that is measured: the saved ones, and those that `benchmark` makes in `folder` for comparison.
 
-    Those are the reference network in fp32 for each runtime, networks in PyTorch's own int8, and the floor.
+    The latter are the reference network in fp32 for each runtime, networks in PyTorch's own int8, and the floor.
     """
     fp32 = [
         Variant(name, pipeline.reference, runtime.name, folder / name)
@@ -73,7 +73,7 @@ def measured_variants(models: Path, folder: Path, pipeline: Pipeline) -> list[Va
 
 
 def _parts(variant: str) -> tuple[str, Runtime | None]:
-    """The network a variant holds, by its name, and the runtime it was converted for, if it was."""
+    """The network that a variant's name stands for, and the runtime it was converted for, if any."""
     for runtime in RUNTIMES.values():
         for precision in ("int8", "fp32"):
             if runtime.key and variant.endswith(ending := converted_name("", runtime, precision)):
@@ -82,12 +82,12 @@ def _parts(variant: str) -> tuple[str, Runtime | None]:
 
 
 def network_of(variant: str) -> str:
-    """The network a variant holds, by its name: `kd_ort_int8` holds `kd`."""
+    """The network that a variant's name stands for: `kd` for `kd_ort_int8`."""
     return _parts(variant)[0]
 
 
 def runtime_of_variant(variant: str) -> Runtime:
-    """The runtime that a variant is for, by its name."""
+    """The runtime that a variant's name stands for."""
     network, runtime = _parts(variant)
     if runtime:
         return runtime
