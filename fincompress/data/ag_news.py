@@ -1,6 +1,6 @@
 """AG News (Zhang et al. 2015, arXiv:1509.01626): four topics of news, from local CSV files or from the hub.
 
-Its test set is the official one and is kept whole. It is for research; read its licence before shipping a model.
+The official test set is kept whole. AG News is for research; read its licence before shipping a model.
 """
 
 import csv
@@ -26,7 +26,7 @@ def read_ag_news(params: AgNewsParams) -> tuple[pd.DataFrame, pd.DataFrame, dict
     """The training rows, the official test rows (both with the columns `COLUMNS`), and where they came from.
 
     Raises:
-        InputError: a file or row that cannot be used, or a download that failed.
+        InputError: a file or row cannot be used, or a download failed.
     """
     if params.path is None:
         instead = "set prepare.path to a folder with AG News' train.csv and test.csv"
@@ -47,9 +47,9 @@ def read_ag_news(params: AgNewsParams) -> tuple[pd.DataFrame, pd.DataFrame, dict
 
 
 def mend(text: str) -> str:
-    """`text` without what HTML left in the published files: tags, entities and escaped newlines.
+    """`text` without the remains of HTML in the published files: tags, entities and escaped newlines.
 
-    They have `world #39;s` for `world's`, ` quot;` for a quotation mark, a backslash at line ends, and links.
+    Those files have `world #39;s` for `world's`, ` quot;` for a quotation mark, backslashes at line ends, and links.
     """
     text = _LOST_AMPERSAND.sub(r"&\1\2;", _SPACE_BEFORE_APOSTROPHE.sub("", text))
     text = text.replace("\\$", "$").replace("\\n", " ").replace("\\", " ")

@@ -1,8 +1,8 @@
-"""The home case's texts: Financial PhraseBank and FiQA-2018 task 1, from local files or from the hub.
+"""Financial news: Financial PhraseBank and FiQA-2018 task 1, from local files or from the hub.
 
 Malo et al. 2014, "Good debt or bad debt: Detecting semantic orientations in economic texts" (JASIST 65(4)); Maia et
 al. 2018, "WWW'18 Open Challenge: Financial Opinion Mining and Question Answering". Both are for research; read their
-licences before shipping a model that learnt from them.
+licences before shipping a model that was trained on them.
 """
 
 import json
@@ -27,11 +27,11 @@ _MEMBERS = {"all": "AllAgree", 75: "75Agree", 66: "66Agree", 50: "50Agree"}
 def read_financial(phrasebank: PhrasebankParams, fiqa: FiqaParams) -> tuple[pd.DataFrame, dict[str, dict]]:
     """Both data sets as one frame (`id, text, label, source, phenomenon`), uncleaned, and where each came from.
 
-    The origin of a data set is the SHA-256 of every file that was read, and the hub's repository, revision and
-    commit where they were downloaded.
+    The origin of a data set is the SHA-256 of every file that was read and, if it was downloaded, the hub's
+    repository, revision and commit.
 
     Raises:
-        InputError: a file, line or record that cannot be used, or a download that failed.
+        InputError: a file, line or record cannot be used, or a download failed.
     """
     sentences, phrasebank_origin = read_phrasebank(phrasebank)
     posts, fiqa_origin = read_fiqa(fiqa)
@@ -39,9 +39,9 @@ def read_financial(phrasebank: PhrasebankParams, fiqa: FiqaParams) -> tuple[pd.D
 
 
 def read_phrasebank(params: PhrasebankParams) -> tuple[pd.DataFrame, dict]:
-    """Financial PhraseBank from its archive, its unpacked folder or one of its text files, else from the hub.
+    """Financial PhraseBank from its archive, its unpacked folder or one of its text files; otherwise from the hub.
 
-    The hub's data set is a script, which `datasets` no longer runs, so its archive is read as a local one would be.
+    The data set on the hub is a script, which `datasets` no longer runs, so its archive is read like a local one.
     """
     if params.path is None:
         snapshot = hub.download(
@@ -75,7 +75,7 @@ def read_phrasebank(params: PhrasebankParams) -> tuple[pd.DataFrame, dict]:
 
 
 def _archived(path: Path, member: str) -> tuple[str, bytes]:
-    """The name and the bytes of a text file in the archive, whatever folder it lies in there."""
+    """The name and the bytes of a text file in the archive, whichever folder it is in."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = [PurePosixPath(name) for name in archive.namelist()]
@@ -100,9 +100,9 @@ def _sentences(where: str, content: str) -> Iterable[tuple[int, str, str]]:
 
 
 def read_fiqa(params: FiqaParams) -> tuple[pd.DataFrame, dict]:
-    """FiQA-2018 from its JSON files, else from the hub; a row a sentence, labelled by its mean score.
+    """FiQA-2018 from its JSON files, otherwise from the hub: one row per sentence, labelled by its mean score.
 
-    A sentence has a score in [-1, 1] for every target it names, and some stand in several files.
+    A sentence has a score in [-1, 1] for every target it names, and some occur in several files.
     """
     if params.path is None:
         snapshot = hub.download(

@@ -1,7 +1,7 @@
-"""Texts from outside the prepared data: unlabelled ones to learn from, labelled ones to be scored on.
+"""Texts from outside the prepared data: unlabelled ones to learn from, labelled ones to score.
 
-A text that is in the prepared splits too is left out: of the unlabelled ones lest a student sees the test split, of
-the labelled ones lest a score is taken for one on unseen text.
+Texts that are also in the prepared splits are left out, so that a student does not see the test split and a score is
+not mistaken for one on unseen text.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ from fincompress.data.readers import read_files, read_rows
 
 
 def read_transfer(files: list[str], data: Path) -> pd.DataFrame:
-    """Every text of `files` that is not in the splits in `data`: a frame of one column, `text`.
+    """Every text in `files` that is not in the splits in `data`: a frame with one column, `text`.
 
     Raises:
         InputError: a file cannot be used, or holds nothing new.
@@ -31,7 +31,7 @@ def read_transfer(files: list[str], data: Path) -> pd.DataFrame:
 
 
 def read_unlabelled(file: Path) -> list[str]:
-    """The texts of a .txt file (a line each) or of the column `text` of a .csv, .tsv, .jsonl or .parquet file."""
+    """The texts in a .txt file (one per line) or in the column `text` of a .csv, .tsv, .jsonl or .parquet file."""
     if not file.is_file():
         raise InputError(f"{file}: not found (kd.transfer)")
     if file.suffix.lower() != ".txt":
@@ -52,10 +52,10 @@ def read_unlabelled(file: Path) -> list[str]:
 
 
 def read_extra(files: list[str], labels: list[str], data: Path) -> dict[str, pd.DataFrame]:
-    """Name of a file -> its rows (columns `text` and `label` there) that are not in the splits in `data`.
+    """File name -> its rows (from its columns `text` and `label`) that are not in the splits in `data`.
 
     Raises:
-        InputError: a file cannot be used, holds nothing new, or has the name of another.
+        InputError: a file cannot be used, holds nothing new, or has the same name as another.
     """
     frames, prepared = {}, _prepared(data) if files else set()
     for file in files:

@@ -16,7 +16,7 @@ def read_labels(data: Path) -> list[str]:
 
 
 def read_split(data: Path, name: str) -> pd.DataFrame:
-    """One split (`train`, `val` or `test`); all columns are strings, empty where a row has none."""
+    """One split (`train`, `val` or `test`). All columns are strings; missing values are empty."""
     return pd.read_csv(_existing(data / f"{name}.csv"), dtype=str, keep_default_na=False)
 
 
@@ -27,5 +27,5 @@ def _existing(path: Path) -> Path:
 
 
 def normalise(text: str) -> str:
-    """The form in which two texts count as the same: casefolded, runs of whitespace as one space."""
+    """A text in the form that decides whether two are the same: casefolded, whitespace collapsed."""
     return " ".join(text.split()).casefold()

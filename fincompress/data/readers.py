@@ -1,4 +1,4 @@
-"""Reading people's files of texts: CSV, TSV, JSONL and Parquet alike, every bad row named."""
+"""Read the user's files of texts, whether CSV, TSV, JSONL or Parquet, and name every bad row."""
 
 import csv
 import json
@@ -18,13 +18,13 @@ def read_files(params: FilesParams, key: Callable[[str], str] = "prepare.files.{
     """Read one CSV, TSV, JSONL or Parquet file of labelled texts, or every such file in a folder.
 
     Args:
-        key: maps the name of a parameter to its key in params.yaml, for errors.
+        key: maps a parameter's name to its key in params.yaml, for errors.
 
     Returns:
         The columns `COLUMNS`, all strings.
 
     Raises:
-        InputError: naming the file and row that cannot be used.
+        InputError: names the file and row that cannot be used.
     """
     path = Path(params.path)
     if path.is_dir():
@@ -63,7 +63,7 @@ def _labelled_row(file: Path, where: str, row: dict, params: FilesParams, key: C
 
 
 def _label_name(value: str, labels: list[str]) -> str | None:
-    """The label that `value` names (whatever its case) or numbers; None if there is none."""
+    """The label whose name (in any case) or id is `value`; None if there is none."""
     by_name = {label.casefold(): label for label in labels}
     if value.casefold() in by_name:
         return by_name[value.casefold()]
@@ -75,7 +75,7 @@ def read_rows(file: Path) -> Iterator[tuple[str, dict]]:
     """Yield (`row 7` or `line 7`, the row as a mapping) for each row of a file.
 
     Raises:
-        InputError: for an unreadable, malformed or empty file.
+        InputError: the file is unreadable, malformed or empty.
     """
     readers = {".csv": _csv_rows, ".tsv": _csv_rows, ".jsonl": _jsonl_rows, ".parquet": _parquet_rows}
     reader = readers.get(file.suffix.lower())

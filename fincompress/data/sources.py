@@ -1,7 +1,7 @@
 """Where labelled texts come from: the embedded corpus, published data sets, or the user's own files.
 
-Every source returns frames with the columns `id, text, label, source, phenomenon` (all strings), uncleaned. A further
-one is a function that returns such a frame and a branch in `read_source`.
+Every source returns frames with the columns `id, text, label, source, phenomenon` (all strings), uncleaned. To add a
+source, write a function that returns such a frame and add a branch to `read_source`.
 """
 
 from dataclasses import dataclass, field
@@ -20,15 +20,15 @@ class Source:
 
     rows: pd.DataFrame
     labels: list[str]  # names in id order
-    origins: dict[str, dict] = field(default_factory=dict)  # of each data set whose bytes neither Git nor DVC has
-    test: pd.DataFrame | None = None  # the test split of a data set that comes with one; it is not among `rows`
+    origins: dict[str, dict] = field(default_factory=dict)  # for each data set that neither Git nor DVC tracks
+    test: pd.DataFrame | None = None  # the test split of a data set that comes with one; not part of `rows`
 
 
 def read_source(params: PrepareParams | AgNewsParams) -> Source:
     """Read the configured source.
 
     Raises:
-        InputError: naming the file and row that cannot be used.
+        InputError: names the file and row that cannot be used.
     """
     if params.source == "embedded":
         return Source(read_embedded(), FINANCIAL_LABELS)

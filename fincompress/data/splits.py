@@ -1,4 +1,4 @@
-"""Cleaning and splitting: no text twice, none with two labels, none on two sides."""
+"""Cleaning and splitting: no text occurs twice, has two labels, or is in two splits."""
 
 from collections.abc import Iterator
 
@@ -11,10 +11,10 @@ from fincompress.data.prepared import SPLITS, normalise
 
 
 def clean(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Fold whitespace, drop every copy of a text that carries two labels, keep one copy of the others.
+    """Collapse whitespace, drop every copy of a text that has two labels, keep one copy of every other text.
 
     Returns:
-        The rows that remain, in their order, and how many rows went: `conflicting` (all copies of texts
+        The remaining rows in their original order, and how many were dropped: `conflicting` (all copies of texts
         with more than one label) and `duplicates` (further copies of the same text and label).
     """
     key = frame["text"].map(normalise)
@@ -27,13 +27,13 @@ def clean(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
 
 
 def split(frame: pd.DataFrame, labels: list[str], params: PrepareParams, seed: int) -> dict[str, pd.DataFrame]:
-    """Split rows into train, val and test, with each label in its share on every side.
+    """Split rows into train, val and test, with the same label shares in each.
 
-    `params.max_rows` first takes a stratified sample. Rows of a source in `params.exclude_from_test` go to train and
-    val alone. The result depends on nothing but the rows and the seed.
+    `params.max_rows` first takes a stratified sample. Rows of a source in `params.exclude_from_test` only go to train
+    and val. The result depends on nothing but the rows, the params and the seed.
 
     Raises:
-        InputError: a label has too few rows for each side to get one, or there is no source of that name.
+        InputError: a label has too few rows for every split to get one, or there is no source of that name.
     """
     unknown = sorted(set(params.exclude_from_test) - set(frame["source"]))
     if unknown:
@@ -47,7 +47,7 @@ def split(frame: pd.DataFrame, labels: list[str], params: PrepareParams, seed: i
     for label, rows in _sample(frame, labels, params.max_rows, generator):
         test = rows[tested[rows]][: round(tested[rows].sum() * params.split.test)]
         others = rows[~np.isin(rows, test)]
-        if params.exclude_from_test:  # the first of them are of excluded sources more often than the last
+        if params.exclude_from_test:  # rows of excluded sources come first more often than last
             others = generator.permutation(others)
         val = round(len(rows) * params.split.val)
         if min(len(test), val, len(others) - val) < 1:
@@ -67,7 +67,7 @@ def split_training(frame: pd.DataFrame, labels: list[str], params: AgNewsParams,
     `params.max_train_rows` first takes a stratified sample, validation rows included.
 
     Raises:
-        InputError: a label has too few rows for either side to get one.
+        InputError: a label has too few rows for both splits to get one.
     """
     generator = np.random.default_rng(seed)
     parts: dict[str, list[int]] = {"train": [], "val": []}
@@ -84,7 +84,7 @@ def split_training(frame: pd.DataFrame, labels: list[str], params: AgNewsParams,
 
 
 def without(frame: pd.DataFrame, test: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `frame` whose text is not one of `test`."""
+    """The rows of `frame` whose text does not occur in `test`."""
     held_out = set(test["text"].map(normalise))
     return frame[~frame["text"].map(normalise).isin(held_out)].reset_index(drop=True)
 
@@ -92,7 +92,7 @@ def without(frame: pd.DataFrame, test: pd.DataFrame) -> pd.DataFrame:
 def _sample(
     frame: pd.DataFrame, labels: list[str], most: int | None, generator: np.random.Generator
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Label by label, the positions of its rows in random order; of all labels the same share, at most `most` rows."""
+    """For each label, its rows' positions in random order; the same share of each label, at most `most` rows in all."""
     share = min(1.0, most / len(frame)) if most and len(frame) else 1.0
     for label in labels:
         rows = generator.permutation(np.flatnonzero(frame["label"] == label))
@@ -100,7 +100,7 @@ def _sample(
 
 
 def _frames(frame: pd.DataFrame, parts: dict[str, list[int]]) -> dict[str, pd.DataFrame]:
-    """The rows at these positions, in the order that they have in `frame`."""
+    """The rows at these positions, in the order of `frame`."""
     return {name: frame.iloc[sorted(rows)].reset_index(drop=True) for name, rows in parts.items()}
 
 
