@@ -1,7 +1,7 @@
-"""What the library must know of a kind of encoder that transformers does not say: one adapter a model type.
+"""What the library must know about an encoder that transformers does not say: one adapter per model type.
 
-Everything else goes by these: loading, distillation, surgery, masks, export and serving. Another architecture needs an
-entry in `ARCHITECTURES` and nothing more. Nothing heavy is imported here, since serving an int8 model reads it too.
+Everything else relies on these: loading, distillation, pruning, masks, export and serving. To support another
+architecture, add an entry to `ARCHITECTURES`. Nothing heavy is imported here, because serving reads it too.
 """
 
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from fincompress.core.errors import InputError
 
 @dataclass(frozen=True)
 class Architecture:
-    """Where an encoder keeps its linear layers, and what it is fed."""
+    """Where an encoder keeps its linear layers, and which inputs it takes."""
 
     layers: str  # the list of encoder layers, below the base model
-    query: str  # this and the next five below one layer
+    query: str  # this and the next five are below a layer
     key: str
     value: str
     attention_output: str
@@ -23,7 +23,7 @@ class Architecture:
     classifier: tuple[str, ...]  # linear layers between the encoder and the logits, below the classifier
     inputs: tuple[str, ...]  # what its forward pass takes, all [batch, seq]
     intermediate_size: str = "intermediate_size"  # the key in its configuration
-    reserved_positions: int = 0  # of max_position_embeddings, those that no word piece can have
+    reserved_positions: int = 0  # how many of max_position_embeddings no word piece can have
 
 
 _BERT = {

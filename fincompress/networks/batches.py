@@ -1,4 +1,4 @@
-"""Texts as tokenised data sets, and in batches of like length."""
+"""Texts as tokenised data sets, and in batches of similar length."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from datasets import Dataset, concatenate_datasets
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 NO_LABEL = -100
-"""The label id of a row that has none, as PyTorch's losses know it."""
+"""The label id of a row without a label, which PyTorch's losses ignore."""
 
 
 def tokenise(frame: pd.DataFrame, labels: list[str], tokenizer: PreTrainedTokenizerBase) -> Dataset:
@@ -27,14 +27,14 @@ def tokenise(frame: pd.DataFrame, labels: list[str], tokenizer: PreTrainedTokeni
 
 
 def add_unlabelled(dataset: Dataset, texts: pd.DataFrame, tokenizer: PreTrainedTokenizerBase) -> Dataset:
-    """`dataset` and, after it, the rows of `texts` without labels."""
+    """`dataset` followed by `texts` as rows without labels."""
     return dataset if texts.empty else concatenate_datasets([dataset, tokenise(texts, [], tokenizer)])
 
 
 def length_batches(
     dataset: Dataset, tokenizer: PreTrainedTokenizerBase, batch_size: int = 64
 ) -> Iterator[tuple[np.ndarray, BatchEncoding]]:
-    """Batches of like length, which waste no padding, in an order of their own.
+    """Batches of similar length, so that little padding is wasted; not in the order of the rows.
 
     Yields:
         The rows of `dataset` in a batch, and the model's inputs for them as tensors [batch, seq].

@@ -1,4 +1,4 @@
-"""Load a classifier from a folder; fit its head to our labels by name; save it."""
+"""Load a classifier from a folder, match its head to our labels by name, save it."""
 
 import logging
 from pathlib import Path
@@ -42,7 +42,7 @@ def load_config(checkpoint: str) -> PreTrainedConfig:
 
 
 def _reason(error: Exception) -> str:
-    """What transformers says went wrong, without its advice, which is on the hub's checkpoints."""
+    """What went wrong according to transformers, without its advice, which is about checkpoints on the hub."""
     return str(error).strip().splitlines()[0].partition(". If you")[0]
 
 
@@ -56,20 +56,20 @@ def load_model(checkpoint: str, **overrides) -> PreTrainedModel:
         return architecture.from_pretrained(
             checkpoint, dtype=torch.float32, use_safetensors=not _is_older_format(checkpoint), **overrides
         ).eval()
-    except (OSError, RuntimeError) as error:  # RuntimeError: weights of other sizes than config.json says
+    except (OSError, RuntimeError) as error:  # RuntimeError: weights whose sizes differ from config.json
         raise InputError(f"checkpoint `{checkpoint}`: {_reason(error)}") from None
     finally:
         transformers_logging.set_verbosity(verbosity)
 
 
 def _is_older_format(checkpoint: str) -> bool:
-    """Whether a checkpoint has no safetensors, as some on the hub; see `locate`."""
+    """Whether a checkpoint has no safetensors, like some on the hub; see `locate`."""
     folder = Path(checkpoint)
     return any(folder.glob("pytorch_model*.bin")) and not any(folder.glob("model*.safetensors"))
 
 
 def load_tokenizer(checkpoint: str, max_length: int | None = None) -> PreTrainedTokenizerBase:
-    """The checkpoint's tokenizer, giving what its model takes; `max_length` (word pieces) is saved with it."""
+    """The checkpoint's tokenizer, returning the inputs of its model; `max_length` (word pieces) is saved with it."""
     overrides = {} if max_length is None else {"model_max_length": max_length}
     names = list(architecture_of(load_config(checkpoint).model_type).inputs)
     try:
@@ -82,21 +82,21 @@ def load_tokenizer(checkpoint: str, max_length: int | None = None) -> PreTrained
         files = {"tokenizer.json", *tokenizer.vocab_files_names.values()}
         if any((Path(checkpoint) / name).is_file() for name in files):
             return tokenizer
-        reason = "no vocabulary there"  # without one transformers makes a tokenizer that knows no word
+        reason = "no vocabulary there"  # without one, transformers makes a tokenizer that knows no words
     raise InputError(
         f"checkpoint `{checkpoint}`: no tokenizer: {reason} (expected tokenizer.json or a file such as vocab.txt)"
     )
 
 
 def load_for_labels(checkpoint: str, labels: list[str], max_length: int, section: str = "teacher"):
-    """Load a checkpoint to be fine-tuned on `labels`, with its head's rows in our order.
+    """Load a checkpoint to be fine-tuned on `labels`, with the rows of its head in our order.
 
     A checkpoint that was trained as a classifier names its outputs, in any order (`ProsusAI/finbert` has
-    positive, negative, neutral). Rows whose names agree with ours, whatever the case, are kept and moved to our
-    ids; labels without such a row start afresh. An encoder without a head gets a fresh one.
+    positive, negative, neutral). Rows whose names match ours, ignoring case, are kept and moved to our ids; labels
+    without such a row get a fresh one. An encoder without a head gets a fresh head.
 
     Args:
-        section: of params.yaml, which errors name.
+        section: the section of params.yaml to name in errors.
 
     Returns:
         (model, tokenizer)
@@ -116,7 +116,7 @@ def load_for_labels(checkpoint: str, labels: list[str], max_length: int, section
 
 
 def has_head_for(checkpoint: str, labels: list[str]) -> bool:
-    """Whether a checkpoint already is a classifier with an output for every one of `labels`."""
+    """Whether a checkpoint already is a classifier with an output for each of `labels`."""
     config = load_config(checkpoint)
     return _is_classifier(config) and {label.casefold() for label in labels} <= set(_output_names(config))
 
@@ -130,7 +130,7 @@ def _output_names(config: PreTrainedConfig) -> list[str]:
 
 
 def match_head(model: PreTrainedModel, labels: list[str]) -> list[str]:
-    """Reorder the classifier's output rows to `labels` by name, in place; return the labels that were found."""
+    """Reorder the classifier's output rows to `labels` by name, in place; return the labels found."""
     names = _output_names(model.config)
     head = output_layer(model)
     weight = torch.empty(len(labels), head.in_features).normal_(std=getattr(model.config, "initializer_range", 0.02))

@@ -7,25 +7,25 @@ from pathlib import Path
 from fincompress.core import hub
 from fincompress.core.errors import InputError
 
-_CONFIGURATION = ["*.json", "*.txt", "*.model"]  # and vocabularies, of whatever tokenizer
+_CONFIGURATION = ["*.json", "*.txt", "*.model"]  # and vocabularies of any kind of tokenizer
 
 
 @dataclass(frozen=True)
 class Located:
-    """A checkpoint's folder on this machine."""
+    """A checkpoint's folder on this machine, and where it came from."""
 
     folder: str
-    origin: dict[str, str | None]  # `checkpoint` as it was asked for; `revision` and `commit` of one from the hub
+    origin: dict[str, str | None]  # `checkpoint` as requested; for one from the hub also `revision` and `commit`
 
 
 def locate(checkpoint: str, revision: str, section: str, key: str) -> Located:
-    """Find `minilm` (the model folder of an installed package), a folder, or else a hub id, which is downloaded.
+    """Find `minilm` (the model folder of an installed package), a folder, or a hub id, which is downloaded.
 
-    Weights are fetched as safetensors; only where a repository has none, as PyTorch's older format, which
-    transformers then reads with torch's weights-only loader: that builds tensors and runs no code.
+    Weights are fetched as safetensors. If a repository has none, PyTorch's older format is fetched instead, which
+    transformers reads with torch's weights-only loader: that builds tensors and runs no code.
 
     Args:
-        section, key: where params.yaml holds `checkpoint`, for errors; `revision` stands beside it.
+        section, key: where `checkpoint` is in params.yaml, for errors; `revision` is beside it.
 
     Raises:
         InputError: there is no such checkpoint, or it cannot be downloaded.

@@ -1,4 +1,4 @@
-"""A network's logits over a data set, and the scores of a classifier as it is published."""
+"""A network's logits over a data set, and the scores of a classifier as published."""
 
 import math
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ def model_batches(
     description: str,
     batch_size: int = 64,
 ) -> Iterator[tuple[np.ndarray, BatchEncoding]]:
-    """`length_batches` with a progress bar, on the device that the model is moved to."""
+    """`length_batches` with a progress bar, on the device that the model has been moved to."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model.eval().to(device)
     batches = length_batches(dataset, tokenizer, batch_size)
@@ -43,7 +43,7 @@ def model_batches(
 def published_scores(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, splits: dict[str, pd.DataFrame], labels: list[str]
 ) -> dict:
-    """Scores of a classifier as it is, on the splits `val` and `test`: macro F1, accuracy, and macro F1 by source.
+    """Scores of an unchanged classifier on the splits `val` and `test`: macro F1, accuracy, and macro F1 by source.
 
     Args:
         labels: names of the model's outputs, in order.

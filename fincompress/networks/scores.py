@@ -1,4 +1,4 @@
-"""Scores of predictions: macro F1, accuracy, by class, source, phenomenon."""
+"""Scores of predictions: macro F1 and accuracy, in all and by class, source and phenomenon."""
 
 import numpy as np
 import pandas as pd
@@ -8,7 +8,7 @@ from sklearn.metrics import accuracy_score, f1_score
 def macro_f1(labels: np.ndarray, predictions: np.ndarray) -> float:
     """Unweighted mean F1 over the classes that occur in `labels`, both [rows] of ids or names.
 
-    On a whole split that is every class; on a subset (one phenomenon, say) classes without a row are left out.
+    On a whole split that is every class; on a subset (one phenomenon, say), classes without rows are left out.
     """
     return float(f1_score(labels, predictions, labels=np.unique(labels), average="macro", zero_division=0))
 

@@ -1,6 +1,6 @@
-"""Surgery: take attention heads and feed-forward neurons out of an encoder for good, and build it again so.
+"""Surgery: remove attention heads and feed-forward neurons from an encoder for good, and load the result again.
 
-What is left is kept as plain JSON in the model's configuration, under `pruned_structure`, so that config.json and
+What is left is recorded as plain JSON in the model's configuration, under `pruned_structure`, so that config.json and
 model.safetensors are all that `checkpoints.load_model` needs. Attention modules of transformers 5 infer their number
 of heads from the width of their projections, so smaller projections are enough: no module is subclassed or masked.
 """
@@ -18,7 +18,7 @@ from fincompress.networks.architectures import architecture_of
 
 @dataclass(frozen=True)
 class Structure:
-    """What an encoder still has: per layer its heads, by their original index, and its feed-forward width."""
+    """What an encoder still has: for each layer, its heads by their original index and its feed-forward width."""
 
     kept_heads: list[list[int]]
     ffn_widths: list[int]
@@ -52,12 +52,12 @@ def linears(model: PreTrainedModel, part: str) -> list[torch.nn.Linear]:
 def remove(model: PreTrainedModel, heads: Collection[tuple[int, int]], neurons: list[np.ndarray] | None = None) -> None:
     """Remove heads and feed-forward neurons from `model` in place, and record what is left in its configuration.
 
-    A head takes its rows of query, key and value and its columns of the attention output with it; a neuron its row
+    With a head go its rows of query, key and value and its columns of the attention output; with a neuron, its row
     of the intermediate and its column of the output projection. The biases of both outputs stay.
 
     Args:
         heads: (layer, original index of the head) pairs; every layer must keep one.
-        neurons: per layer, the current indices of the neurons to remove; none if None.
+        neurons: for each layer, the current indices of the neurons to remove; None removes none.
     """
     before = structure_of(model)
     neurons = neurons or [np.array([], dtype=int) for _ in before.ffn_widths]
@@ -75,7 +75,7 @@ def remove(model: PreTrainedModel, heads: Collection[tuple[int, int]], neurons: 
 def classifier_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
     """The sequence classifier for `config`, whose `from_pretrained` also loads a pruned checkpoint.
 
-    transformers alone builds every layer alike, and stops at the first uneven one with a size mismatch.
+    transformers alone builds all layers alike, and stops with a size mismatch at the first one that differs.
 
     Raises:
         InputError: transformers has no such classifier.
@@ -92,12 +92,12 @@ def classifier_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
             structure = Structure(**config.pruned_structure)
             _keep(self, [range(len(heads)) for heads in structure.kept_heads], map(np.arange, structure.ffn_widths))
 
-    PrunedClassifier.__name__ = base.__name__  # config.json names the architecture by it
+    PrunedClassifier.__name__ = base.__name__  # config.json names the architecture after it
     return PrunedClassifier
 
 
 def _keep(model: PreTrainedModel, heads, neurons) -> None:
-    """Shrink every layer to the heads and neurons at these current positions."""
+    """Reduce every layer to the heads and neurons at these current positions."""
     size = head_size(model.config)
     rows = [(np.asarray(positions)[:, None] * size + np.arange(size)).ravel() for positions in heads]
     neurons = list(neurons)

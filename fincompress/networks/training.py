@@ -1,4 +1,4 @@
-"""The one training loop: transformers' Trainer with early stopping, learning curves and exact resume."""
+"""The only training loop: transformers' Trainer with early stopping, learning curves and exact resume."""
 
 import shutil
 import sys
@@ -51,17 +51,18 @@ def train(
     """Fine-tune `model` in place to its best epoch by validation macro F1.
 
     AdamW without weight decay on biases and LayerNorm, linear warm-up then linear decay, length-grouped batches
-    with dynamic padding, bf16 (else fp16) on a GPU. After every epoch the whole state goes to `scratch`; a run
-    that finds a state there goes on from it and ends with the same weights as an uninterrupted one. Several processes
-    (see `distributed`) share every batch.
+    with dynamic padding, bf16 (or fp16) on a GPU. After every epoch the whole state goes to `scratch`. A run that
+    finds a state there continues from it and ends with the same weights as an uninterrupted one. Several processes
+    (see `core.processes`) share every batch.
 
     Args:
-        objective: the training loss; the model's own cross-entropy if None. Validation loss is cross-entropy always.
-        curves: folder for the learning curves (TSV files, one point an epoch).
-        callbacks: told of what the Trainer does, beside its own.
+        objective: the training loss; the model's own cross-entropy if None. The validation loss is always
+            cross-entropy.
+        curves: folder for the learning curves (TSV files, one point per epoch).
+        callbacks: further callbacks for the Trainer.
 
     Returns:
-        `val_macro_f1` and `best_epoch` of the weights kept, and `epochs` run.
+        `val_macro_f1` and `best_epoch` of the weights kept, and the number of `epochs` run.
     """
     torch.set_flush_denormal(True)
     if params.dropout is not None:
@@ -76,7 +77,7 @@ def train(
         callbacks=[EarlyStoppingCallback(params.patience), _Curves(scratch / "curves", params.epochs), *callbacks],
     )
     trainer.objective = objective
-    trainer.remove_callback(PrinterCallback)  # `_Curves` prints a line an epoch
+    trainer.remove_callback(PrinterCallback)  # `_Curves` prints one line per epoch
     if params.epochs == 0:
         summary = {"val_macro_f1": trainer.evaluate()["eval_macro_f1"], "best_epoch": 0, "epochs": 0}
         (scratch / "curves").mkdir(parents=True, exist_ok=True)
@@ -98,7 +99,7 @@ def train(
 
 
 def set_dropout(model: PreTrainedModel, probability: float) -> None:
-    """Give every dropout of `model`, that of attention probabilities included, this probability."""
+    """Set every dropout of `model`, including that of attention probabilities, to this probability."""
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = probability
@@ -126,8 +127,8 @@ def _arguments(params: TrainingParams, seed: int, scratch: Path) -> TrainingArgu
         greater_is_better=True,
         restore_callback_states_from_checkpoint=True,
         seed=seed,
-        use_cpu=processes() > 1 and not torch.cuda.is_available(),  # else several processes want a GPU each
-        ddp_find_unused_parameters=False,  # none is, though the projections of `ikd` are used outside of the model
+        use_cpu=processes() > 1 and not torch.cuda.is_available(),  # otherwise several processes want a GPU each
+        ddp_find_unused_parameters=False,  # none are, although the projections of `ikd` are used outside the model
         bf16=bf16,
         fp16=torch.cuda.is_available() and not bf16,
         dataloader_pin_memory=torch.cuda.is_available(),
@@ -137,7 +138,7 @@ def _arguments(params: TrainingParams, seed: int, scratch: Path) -> TrainingArgu
 
 
 def _pad(rows: list[dict], tokenizer: PreTrainedTokenizerBase) -> dict[str, torch.Tensor]:
-    """Pad a batch to its longest row; columns other than the tokenizer's are stacked as they are."""
+    """Pad a batch to its longest row; stack columns that are not the tokenizer's as they are."""
     return dict(tokenizer.pad([{k: v for k, v in row.items() if k != "length"} for row in rows], return_tensors="pt"))
 
 
@@ -145,7 +146,7 @@ class _ObjectiveTrainer(Trainer):
     """Trainer whose training loss is an `Objective`; evaluation keeps the model's own cross-entropy."""
 
     objective: Objective | None = None
-    model_accepts_loss_kwargs = False  # the loss is a mean over the batch, whatever the model could accept
+    model_accepts_loss_kwargs = False  # the loss is a mean over the batch, whatever the model would accept
 
     def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
         if self.objective is None or not model.training:
@@ -155,7 +156,7 @@ class _ObjectiveTrainer(Trainer):
 
 
 class _Curves(TrainerCallback):
-    """Log learning curves with DVCLive, one step an epoch, and a line an epoch for people to read."""
+    """Log learning curves with DVCLive, one step per epoch, and print one line per epoch."""
 
     def __init__(self, folder: Path, epochs: int):
         self.folder = folder
@@ -165,7 +166,7 @@ class _Curves(TrainerCallback):
     def on_train_begin(self, args, state, control, **kwargs):
         if is_main():
             self.live = Live(str(self.folder), save_dvc_exp=False, dvcyaml=None)
-            for logs in state.log_history:  # of the epochs before a resume
+            for logs in state.log_history:  # of epochs before a resume
                 self._log(logs)
 
     def on_log(self, args, state, control, logs=None, **kwargs):
@@ -186,14 +187,14 @@ class _Curves(TrainerCallback):
 
 
 def _publish_curves(logged: Path, curves: Path) -> None:
-    """Put DVCLive's curves where DVC plots them."""
+    """Move DVCLive's curves to where DVC plots them."""
     with atomic_folder(curves) as folder:
         if (logged / "plots" / "metrics").is_dir():
             shutil.copytree(logged / "plots" / "metrics", folder, dirs_exist_ok=True)
 
 
 def _last_complete_checkpoint(scratch: Path) -> str | None:
-    """The newest checkpoint whose state file, written last, is whole."""
+    """The newest checkpoint whose state file, which is written last, is complete."""
     folders = sorted(scratch.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True)
     for folder in folders:
         try:
