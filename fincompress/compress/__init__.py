@@ -1,1 +1,1 @@
-"""The techniques, one module each."""
+"""The compression techniques, one module each."""

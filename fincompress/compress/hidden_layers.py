@@ -1,7 +1,7 @@
 """Intermediate-layer distillation (TinyBERT, Jiao et al. 2020, arXiv:1909.10351): losses, layer map, targets.
 
 The teacher's hidden states and attention are computed once and kept in memory-mapped files, in half precision and
-without padding. A disk too small for them means that the teacher runs along with every batch instead.
+without padding. If the disk is too small for them, the teacher runs on every batch instead.
 """
 
 import math
@@ -23,16 +23,16 @@ from fincompress.core.sections import IkdParams
 from fincompress.networks.logits import model_batches
 from fincompress.networks.training import Objective
 
-_DISK_SHARE = 0.5  # of what is free, at most, for the targets
+_DISK_SHARE = 0.5  # of the free space, at most, for the targets
 
 
 def layer_map(layers: dict[int, int] | None, student_layers: int, teacher_layers: int) -> dict[int, int]:
-    """Student layer -> teacher layer, both from 0.
+    """Student layer -> teacher layer, both counted from 0.
 
-    None spaces them evenly, the last on the last: 4 of 12 is {0: 2, 1: 5, 2: 8, 3: 11}.
+    None spaces them evenly and maps the last layer to the last: 4 of 12 is {0: 2, 1: 5, 2: 8, 3: 11}.
 
     Raises:
-        InputError: a layer does not exist, or a student is deeper than its teacher and the map is left to the rule.
+        InputError: a layer does not exist, or no map is given and the student is deeper than its teacher.
     """
     if layers is None:
         if student_layers > teacher_layers:
@@ -54,7 +54,7 @@ def layer_map(layers: dict[int, int] | None, student_layers: int, teacher_layers
 def group_heads(attention: torch.Tensor, groups: int) -> torch.Tensor:
     """Average consecutive heads: [batch, heads, seq, seq] -> [batch, groups, seq, seq].
 
-    Heads of student and teacher are compared one to one where their numbers agree; otherwise both are averaged into
+    If student and teacher have equally many heads, these are compared one to one; otherwise both are averaged into
     `gcd(student heads, teacher heads)` groups of consecutive heads.
     """
     return attention.unflatten(1, (groups, -1)).mean(dim=2)
@@ -96,7 +96,7 @@ class Targets(Protocol):
 
 
 class LiveTargets:
-    """Targets from a run of the teacher on the batch itself."""
+    """Targets from running the teacher on the batch itself."""
 
     def __init__(self, teacher: PreTrainedModel, layers: list[int], groups: int):
         self.teacher, self.layers, self.groups = teacher.eval(), layers, groups
@@ -119,17 +119,17 @@ class StoredTargets:
         self._files: dict[str, np.memmap] = {}
 
     def bytes(self) -> int:
-        """Room that the files take on the disk."""
+        """Bytes that the files take up on disk."""
         return sum(2 * int(self._starts[name][-1]) * math.prod(shape) for name, shape in self._shapes.items())
 
     def open(self, mode: str) -> None:
-        """Map the files, to read (`r`) or to fill (`w+`)."""
+        """Map the files for reading (`r`) or filling (`w+`)."""
         for name, shape in self._shapes.items():
             total = int(self._starts[name][-1])
             self._files[name] = np.memmap(self._folder / f"{name}.f16", np.float16, mode, shape=(total, *shape))
 
     def put(self, row: int, hidden: torch.Tensor, attention: torch.Tensor) -> None:
-        """Store one sentence's [layers, seq, width] and [layers, groups, seq, seq], padding cut off."""
+        """Store one sentence's [layers, seq, width] and [layers, groups, seq, seq], with padding cut off."""
         length = self.lengths[row]
         pairs = attention[:, :, :length, :length].flatten(2)  # [layers, groups, pairs]
         self._part("hidden", row)[:] = hidden[:, :length].permute(1, 0, 2).numpy()
@@ -166,7 +166,7 @@ def teacher_targets(
 
     Returns:
         (`dataset` with the columns `teacher_logits` and `row`, the targets of its rows). Targets that an interrupted
-        run left in `folder` are taken up again.
+        run left in `folder` are used again.
     """
     dataset = dataset.add_column("row", list(range(len(dataset))))
     stored = StoredTargets(folder, dataset["length"], len(layers), teacher.config.hidden_size, groups)
@@ -197,7 +197,7 @@ def intermediates(model: PreTrainedModel, inputs: dict[str, torch.Tensor], layer
     """Logits [batch, labels], and hidden states and grouped attention of `layers`, as `Targets` gives them.
 
     Raises:
-        RuntimeError: the model returns no attention, as with any but `attn_implementation="eager"`.
+        RuntimeError: the model returns no attention; only `attn_implementation="eager"` does.
     """
     outputs = model(**inputs, output_hidden_states=True, output_attentions=True)
     if not outputs.attentions or outputs.attentions[0] is None:
@@ -208,14 +208,14 @@ def intermediates(model: PreTrainedModel, inputs: dict[str, torch.Tensor], layer
 
 
 def model_inputs(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """What of a training batch the model itself takes."""
+    """The part of a training batch that the model itself takes."""
     return {name: tensor for name, tensor in batch.items() if name not in ("labels", "teacher_logits", "row")}
 
 
 def add_projections(student: PreTrainedModel, teacher_width: int, layers: int) -> None:
     """Give the student a learned projection to the teacher's width for every mapped layer.
 
-    They train and are saved in resume states with the student, and start as the identity where the widths agree.
+    They train with the student and are saved in its resume states. If the widths agree, they start as the identity.
     """
     width = student.config.hidden_size
     student.projections = nn.ModuleList(nn.Linear(width, teacher_width) for _ in range(layers))
@@ -226,7 +226,7 @@ def add_projections(student: PreTrainedModel, teacher_width: int, layers: int) -
 
 
 def drop_projections(student: PreTrainedModel) -> None:
-    """Take the projections off again: they are no part of the model that is shipped."""
+    """Remove the projections again: they are not part of the model that is shipped."""
     del student.projections
 
 
@@ -236,7 +236,7 @@ def intermediate_objective(params: IkdParams, layers: list[int], targets: Target
     Args:
         layers: the student's side of the layer map, in the order of the projections and of `targets`.
 
-    The objective raises RuntimeError where a weighted term is exactly zero: then nothing was compared.
+    The objective raises RuntimeError if a weighted term is exactly zero, because then nothing was compared.
     """
 
     def objective(model, batch):

@@ -1,4 +1,4 @@
-"""How much each attention head, and each feed-forward neuron, matters: the score that pruning goes by."""
+"""How much each attention head and each feed-forward neuron matters: the scores that decide what is pruned."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,15 +16,15 @@ from fincompress.networks.structure import head_size, linears, structure_of
 def head_importance(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dataset: Dataset, criterion: str, seed: int
 ) -> np.ndarray:
-    """Score every head of `model`; the higher, the more important.
+    """Score every head of `model`; a higher score means more important.
 
     Args:
-        dataset: tokenised and labelled rows, as `dataset.tokenise` makes them; the pipeline gives the validation
-            set to every criterion, so that they are compared on equal data.
-        criterion: `entropy`, `attention`, `magnitude`, `gradient` or `random`, a function of this module each.
+        dataset: tokenised and labelled rows, as `networks.batches.tokenise` makes them. The pipeline gives every
+            criterion the validation set, so that they are compared on the same data.
+        criterion: `entropy`, `attention`, `magnitude`, `gradient` or `random`; each is a function of this module.
 
     Returns:
-        [layers, heads] by original index, float64; NaN where a head was removed before.
+        [layers, heads] by original index, float64; NaN for heads that are already gone.
     """
     heads = structure_of(model).kept_heads
     importance = np.full((len(heads), model.config.num_attention_heads), np.nan)
@@ -48,7 +48,7 @@ def entropy_importance(
 
     The entropy of a query's attention over the n real positions of its sentence is divided by log n, its maximum,
     and averaged over all real queries of `dataset`. Padding is left out as query and as key. Entropy describes
-    attention and knows nothing of the task: heads that attend to one special token score high whatever they do.
+    attention and knows nothing about the task: heads that attend to a single special token always score high.
 
     Returns:
         Per layer [heads kept], in [0, 1].
@@ -60,7 +60,7 @@ def entropy_importance(
             batch = batch.to(model.device)
             mask = batch["attention_mask"]  # [batch, seq]
             attentions = model(**batch, output_attentions=True).attentions
-            largest = torch.log(mask.sum(dim=1).clamp(min=2))  # [batch]; a lone token has no entropy either way
+            largest = torch.log(mask.sum(dim=1).clamp(min=2))  # [batch]; a single token has no entropy either way
             for layer, attention in enumerate(attentions):  # [batch, heads, seq, seq]
                 entropy = torch.special.entr(attention * mask[:, None, None, :]).sum(dim=-1)
                 normalised = entropy / largest[:, None, None] * mask[:, None, :]  # [batch, heads, seq]
@@ -73,9 +73,9 @@ def entropy_importance(
 def attention_importance(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dataset: Dataset
 ) -> list[np.ndarray]:
-    """The mean absolute value of what a head's attention gives, softmax(QKᵀ/√d)V, over the real positions.
+    """The mean absolute value of a head's attention output, softmax(QKᵀ/√d)V, over the real positions.
 
-    The weights softmax(QKᵀ/√d) themselves cannot rank heads by their mean: every query's sum to 1 in every head.
+    The weights softmax(QKᵀ/√d) themselves cannot rank heads by their mean: in every head, each query's sum to 1.
 
     Returns:
         Per layer [heads kept].
@@ -86,7 +86,7 @@ def attention_importance(
 
 
 def magnitude_importance(model: PreTrainedModel) -> list[np.ndarray]:
-    """The Frobenius norm of a head's weights: its rows of query, key and value, its columns of the attention output.
+    """The Frobenius norm of a head's weights: its rows of query, key and value, and its columns of the output.
 
     Returns:
         Per layer [heads kept].
@@ -104,8 +104,8 @@ def gradient_importance(
 ) -> list[np.ndarray]:
     """E |dL/dξ| for a mask ξ = 1 on a head's output (Michel et al. 2019, arXiv:1905.10650, equation 2).
 
-    The absolute value is taken sentence by sentence, then averaged, and divided by the layer's L2 norm as in the
-    paper's section 4.1. L is the cross-entropy of a sentence.
+    The absolute value is taken for each sentence, averaged, and divided by the layer's L2 norm as in section 4.1 of
+    the paper. L is the cross-entropy of a sentence.
 
     Returns:
         Per layer [heads kept].
@@ -137,7 +137,7 @@ def gradient_importance(
 
 
 def random_importance(model: PreTrainedModel, seed: int) -> list[np.ndarray]:
-    """A random number a head, the same in every round: the control that a criterion has to beat.
+    """A random number per head, the same in every round: the control that a criterion has to beat.
 
     Returns:
         Per layer [heads kept], in [0, 1).
@@ -149,7 +149,7 @@ def random_importance(model: PreTrainedModel, seed: int) -> list[np.ndarray]:
 
 @torch.inference_mode()
 def neuron_importance(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dataset: Dataset) -> list[np.ndarray]:
-    """E ‖aᵢ wᵢ‖₂: the mean size of what neuron i, activation aᵢ and output column wᵢ, adds to its layer's output.
+    """E ‖aᵢ wᵢ‖₂: the mean size of what neuron i (activation aᵢ, output column wᵢ) adds to its layer's output.
 
     The mean is over the real positions of `dataset`.
 
@@ -190,7 +190,7 @@ def _mean_absolute_inputs(
 
 @contextmanager
 def _eager_attention(model: PreTrainedModel) -> Iterator[None]:
-    """Attention that returns its weights, which sdpa does not; dropout off."""
+    """Switch to attention that returns its weights, which sdpa does not, and turn dropout off."""
     before = model.config._attn_implementation
     model.eval().set_attn_implementation("eager")
     try:

@@ -23,16 +23,16 @@ from fincompress.networks.training import train
 
 
 def removal_schedule(structure: Structure, params: PruneParams, section: str, record: dict | None = None) -> list[int]:
-    """How many heads are gone in all after each round; the last entry is `round(heads_fraction · heads)`.
+    """How many heads are gone in total after each round; the last entry is `round(heads_fraction · heads)`.
 
     Args:
-        structure: of the model before any pruning; fractions are of the heads and neurons it had.
-        section: the section of params.yaml that errors name.
-        record: of the rounds that the model has behind it, as `prune` returns it; None for a model as it came.
+        structure: of the model before any pruning; fractions refer to its heads and neurons.
+        section: the section of params.yaml to name in errors.
+        record: of the model's earlier rounds, as `prune` returns it; None for a model that was never pruned.
 
     Raises:
-        InputError: the fraction removes no head, the last head of some layer, or all neurons of one, or the model has
-            lost that much already.
+        InputError: the fraction removes no head, the last head of a layer, or all neurons of one, or the model has
+            already lost that much.
     """
     heads, layers = sum(map(len, structure.kept_heads)), len(structure.kept_heads)
     key = f"params.yaml: {section}.heads_fraction: {params.heads_fraction}"
@@ -62,7 +62,7 @@ def removal_schedule(structure: Structure, params: PruneParams, section: str, re
 def least_important(importance: np.ndarray, count: int) -> list[tuple[int, int]]:
     """The `count` heads to remove, as (layer, head), least important first; ties go to the lower layer and head.
 
-    A head that is the last of its layer is passed over, however unimportant.
+    The last head of a layer is passed over, however unimportant it is.
 
     Args:
         importance: [layers, heads], NaN where a head is already gone.
@@ -96,17 +96,17 @@ def prune(
     """Prune a fine-tuned classifier round by round along `schedule` (see `removal_schedule`).
 
     A round scores the heads on the validation set, removes the least important ones, and recovers with the training
-    loop of the other stages; Michel et al. (2019, arXiv:1905.10650) prune so, without the recovery. Neurons go along in
-    equal shares from every layer, by `importance.neuron_importance`. Every finished round is stored whole in
-    `scratch`, and the next one starts from that file, so a run that is taken up again ends with the same weights.
+    loop of the other stages. Michel et al. (2019, arXiv:1905.10650) prune like this, without the recovery. Neurons are
+    removed along with heads, the same share from every layer, by `importance.neuron_importance`. Every finished round
+    is stored whole in `scratch`, and the next one starts from that file, so a resumed run ends with the same weights.
 
     Args:
-        record: of the rounds that the model has behind it; theirs is continued, as though all had been one run.
+        record: of the model's earlier rounds, which is continued as though all had been one run.
 
     Returns:
-        The pruned model, and its record: `start` (the whole model's `Structure`), `rounds` (a row a round, with row 0
-        for the whole model) and `importance` (a row a round and head then present: its score, and whether it was
-        kept).
+        The pruned model, and its record: `start` (the whole model's `Structure`), `rounds` (one row per round, row 0
+        being the whole model) and `importance` (one row per round and head present in it: its score, and whether it
+        was kept).
     """
     torch.set_flush_denormal(True)  # as in training, so that a resumed round scores with the same arithmetic
     if record is None:
@@ -117,7 +117,7 @@ def prune(
     rounds = dict(enumerate(schedule, start=len(record["rounds"])))
     for number, target in rounds.items():
         finished = scratch / f"round-{number}"
-        if finished.is_dir():  # it appears whole or not at all
+        if finished.is_dir():  # appears whole or not at all
             model, record = load_model(str(finished)), read_json(finished / "training.json")
             continue
         model.to("cuda" if torch.cuda.is_available() else "cpu")
@@ -155,7 +155,7 @@ def prune(
 
 
 def scoring_rows(dataset: Dataset, params: PruneParams, seed: int) -> Dataset:
-    """The rows that heads and neurons are scored on: all, or as many mini-batches drawn from them as `params` asks."""
+    """The rows that heads and neurons are scored on: all, or a random draw of as many mini-batches as `params` says."""
     if params.importance_batches is None:
         return dataset
     count = min(len(dataset), params.importance_batches * params.batch_size)
@@ -173,7 +173,7 @@ def predict(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dataset:
 
 
 def _neurons(model, tokenizer, dataset, share: float, start: Structure) -> list[np.ndarray] | None:
-    """The least important neurons of every layer, so that `share` of those it started with are gone."""
+    """The least important neurons of every layer: as many as bring the total removed to `share`."""
     if share == 0:
         return None
     counts = [
@@ -185,7 +185,7 @@ def _neurons(model, tokenizer, dataset, share: float, start: Structure) -> list[
 
 
 def _round_row(model: PreTrainedModel, number: int, start: Structure, pruned: float, recovered: float) -> dict:
-    """A row of rounds.csv; sparsity is of the heads that the pruning started with."""
+    """A row of rounds.csv; sparsity refers to the heads before any pruning."""
     heads = sum(map(len, start.kept_heads))
     now = structure_of(model)
     removed = heads - sum(map(len, now.kept_heads))

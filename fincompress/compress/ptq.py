@@ -1,9 +1,9 @@
 """Post-training quantisation to int8: weights, embeddings and activations, for OpenVINO and for ONNX Runtime.
 
-OpenVINO: static, by NNCF (Kozlov et al. 2020, arXiv:2002.08679), with activations smoothed into the weights
-(SmoothQuant, Xiao et al. 2023, arXiv:2211.10438) and their ranges calibrated on training texts. ONNX Runtime:
-dynamic, so the ranges of activations are found at run time, over what is fed at once (`runtime` feeds such a model text
-by text), and nothing is calibrated.
+For OpenVINO it is static, by NNCF (Kozlov et al. 2020, arXiv:2002.08679): activations are smoothed into the weights
+(SmoothQuant, Xiao et al. 2023, arXiv:2211.10438) and their ranges are calibrated on training texts. For ONNX Runtime it
+is dynamic: the ranges of activations are found at run time, over everything fed at once (`runtimes.base` feeds such a
+model one text at a time), and nothing is calibrated.
 """
 
 import shutil
@@ -30,10 +30,10 @@ def calibration_texts(train: pd.DataFrame, samples: int, seed: int) -> list[str]
 
 
 def nncf_options(ignored: list[str]) -> dict:
-    """How NNCF quantises a classifier, the same after training and during it.
+    """How NNCF quantises a classifier, after training or during it.
 
-    Weights keep to half of int8's range, so that products of int8 cannot overflow the 16-bit sums of CPUs without
-    VNNI: a model predicts the same on every CPU.
+    Weights use half of int8's range, so that products cannot overflow the 16-bit sums of CPUs without VNNI: a model
+    predicts the same on every CPU.
 
     Args:
         ignored: names of operations that stay in fp32.
@@ -66,10 +66,10 @@ def to_openvino_int8(checkpoint: Path, out: Path, params: QuantizationParams, te
 
 
 def to_onnx_int8(checkpoint: Path, out: Path, params: QuantizationParams, texts: Sequence[str] = ()) -> None:
-    """Write the checkpoint as a self-contained folder for ONNX Runtime with weights in int8, a scale a channel.
+    """Write the checkpoint as a self-contained folder for ONNX Runtime, with int8 weights and one scale per channel.
 
     Args:
-        texts: not looked at: ranges of activations are found when the model runs.
+        texts: ignored, because ranges of activations are found when the model runs.
     """
     with atomic_folder(out) as folder:
         to_onnx(checkpoint, folder / "fp32")
@@ -78,7 +78,7 @@ def to_onnx_int8(checkpoint: Path, out: Path, params: QuantizationParams, texts:
         del model.graph.value_info[:]  # shapes that the exporter recorded and quantisation contradicts
         model.metadata_props.add(key=ACTIVATIONS, value=DYNAMIC)
         last = [node.name for node in model.graph.node if node.op_type in ("MatMul", "Gemm")][-1]
-        head = [last, f"{last}_MatMul"]  # the second is what the quantiser makes of a Gemm first
+        head = [last, f"{last}_MatMul"]  # the quantiser turns a Gemm into a MatMul of the second name
         with quiet():
             quantize_dynamic(
                 model,
@@ -91,9 +91,9 @@ def to_onnx_int8(checkpoint: Path, out: Path, params: QuantizationParams, texts:
 
 
 def save_torch_int8(checkpoint: Path, out: Path) -> None:
-    """Write what shipping `runtime.TorchInt8Classifier` would take, so that its size can be measured.
+    """Write what would have to be shipped for a `TorchInt8Classifier`, so that its size can be measured.
 
-    The file is a pickle, as PyTorch's quantised state has no other form: nothing in this project reads it.
+    The file is a pickle, because PyTorch's quantised state has no other form; nothing in this project reads it.
     """
     classifier = TorchInt8Classifier(checkpoint, threads=torch.get_num_threads())
     with atomic_folder(out) as folder:

@@ -1,7 +1,8 @@
 """Quantisation-aware training: int8 fake quantisation in the forward pass, a straight-through gradient, conversion.
 
-Rounding has no useful gradient, so it is passed straight through (Bengio et al. 2013, arXiv:1308.3432) inside a
-quantiser's range, and stopped outside it; ranges are learnt with the weights (Jain et al. 2020, arXiv:1903.08066).
+Rounding has no useful gradient, so inside a quantiser's range the gradient is passed straight through (Bengio et al.
+2013, arXiv:1308.3432), and outside it is stopped. Ranges are learnt with the weights (Jain et al. 2020,
+arXiv:1903.08066).
 NNCF inserts the quantisers: https://docs.openvino.ai/2025/openvino-workflow/model-optimization-guide.html
 """
 
@@ -31,10 +32,10 @@ MAX_LOSS = 0.01  # of macro F1
 def fake_quantize(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str], keep_classifier_float: bool
 ) -> PreTrainedModel:
-    """`model` with a quantiser on every weight and activation that int8 inference has in int8, ready to be trained.
+    """`model` with a quantiser on every weight and activation that is int8 at inference, ready to be trained.
 
     Args:
-        texts: training texts that set the activations' first ranges.
+        texts: training texts that set the initial ranges of the activations.
     """
     nncf = load_nncf()
     _use_own_quantizers()
@@ -52,10 +53,10 @@ def quantize_forward(values: torch.Tensor, low: torch.Tensor, width: torch.Tenso
 
     Args:
         values: any shape.
-        low, width: one number, or one a channel ([channels, 1, …] along the one axis that is longer than 1).
+        low, width: one number, or one per channel ([channels, 1, …] along the only axis that is longer than 1).
 
     Returns:
-        The values that integer arithmetic stands for, as floats of the same shape.
+        The values that the integers stand for, as floats of the same shape.
     """
     step = width / (levels - 1)
     zero = torch.round(-low / step).to(torch.int32)
@@ -75,14 +76,14 @@ def quantize_backward(
     level_high: int,
     asymmetric: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
-    """The straight-through gradient of `quantize_forward`, given that of its result.
+    """The straight-through gradient of `quantize_forward`, given the gradient of its result.
 
     With x the values and q their quantised form: dq/dx is 1 inside the range and 0 outside; dq/dwidth is
-    (q - x) / width inside, 1 above, and level_low / level_high below, where a symmetric range moves with its width;
+    (q - x) / width inside, 1 above, and level_low / level_high below, because a symmetric range moves with its width;
     dq/dlow is 0 inside and 1 outside.
 
     Returns:
-        Gradients of `values`, of `low` (None for a symmetric range, which follows its width) and of `width`.
+        Gradients of `values`, `low` (None for a symmetric range, which follows its width) and `width`.
     """
     below, above = values < low, values > low + width
     by_width = (quantize_forward(values, low, width, levels) - values).div_(width)
@@ -93,10 +94,10 @@ def quantize_backward(
 
 
 def _use_own_quantizers() -> None:
-    """Let NNCF's quantisers run on the two functions above.
+    """Make NNCF's quantisers run the two functions above.
 
-    NNCF would compile C++ for them at first use, and run otherwise where there is no compiler; built from torch's
-    fused operations they are as fast without one.
+    NNCF would compile C++ for them on first use, and behave differently without a compiler. Built from torch's fused
+    operations, they are as fast and need none.
     """
     from nncf.torch.quantization import extensions
 
@@ -106,9 +107,9 @@ def _use_own_quantizers() -> None:
 
 
 def _store_apart(module, state: dict[str, torch.Tensor], prefix: str, metadata: dict) -> None:
-    """Give tensors that several names share (the ranges of an input to three layers) a copy each, as safetensors asks.
+    """Give each name its own copy of a shared tensor (the ranges of an input to three layers), as safetensors requires.
 
-    All of them are equal, so loading them one after another restores the shared one.
+    The copies are equal, so loading them one after another restores the shared tensor.
     """
     seen = set()
     for name, tensor in state.items():
@@ -122,18 +123,19 @@ def convert(
 ) -> dict[str, float]:
     """Write a fake-quantised `model` as a self-contained int8 OpenVINO folder, if it is as good there.
 
-    Integer kernels round otherwise than float ones, which turns near-ties: a network that is unsure of many texts may
-    predict otherwise on some and be no worse. Refused is a conversion that predicts otherwise *and* scores less.
+    Integer kernels round differently from float ones, which flips near-ties: a network that is unsure about many texts
+    may change some predictions without getting worse. A conversion is refused only if it changes predictions *and*
+    scores lower.
 
     Args:
-        source: the checkpoint that training started from; its configuration and tokenizer are taken over.
-        rows: held-out rows to compare both on; test rows stay unseen.
+        source: the checkpoint that training started from; its configuration and tokenizer are copied.
+        rows: held-out rows on which both are compared; test rows stay unseen.
         labels: names of the model's outputs, in order.
-        training: the summary to keep beside the model.
+        training: the summary to save with the model.
 
     Returns:
-        `agreement`, the share of rows on which both predict the same label, and the converted `val_macro_f1`; both
-        are kept beside the model too.
+        `agreement`, the share of rows on which both predict the same label, and `val_macro_f1` of the converted
+        model. Both are saved with the model too.
 
     Raises:
         InputError: they agree on less than `MIN_AGREEMENT` and macro F1 falls by more than `MAX_LOSS`; nothing is

@@ -18,8 +18,8 @@ def hinton_loss(
 ) -> torch.Tensor:
     """`alpha · T² · KL(teacher ‖ student) + (1 - alpha) · CE` (Hinton et al. 2015, arXiv:1503.02531).
 
-    T² keeps the soft labels' gradient of the same size whatever the temperature. A row without a true label learns
-    from the soft one alone.
+    T² keeps the gradient of the soft labels the same size at every temperature. A row without a true label learns
+    only from its soft one.
 
     Args:
         student_logits, teacher_logits: [batch, labels].

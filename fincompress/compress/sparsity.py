@@ -1,7 +1,7 @@
-"""Unstructured magnitude pruning: single weights set to zero, kept there while the rest learns on, and counted.
+"""Unstructured magnitude pruning: set single weights to zero, keep them there while the rest trains, count them.
 
-A zero takes as much room and time in dense arithmetic as any number, so this makes no model smaller or faster on the
-runtimes here; surgery does. It is for runtimes with sparse kernels, and for comparison.
+In dense arithmetic a zero takes as much space and time as any number, so this makes no model smaller or faster on the
+runtimes here; removing heads and neurons does. It is for runtimes with sparse kernels, and for comparison.
 """
 
 import torch
@@ -17,7 +17,7 @@ _ATTENTION = ("query", "key", "value", "attention_output")
 
 
 def prunable(model: PreTrainedModel) -> dict[str, torch.nn.Linear]:
-    """Name -> every linear layer whose weights are pruned: those of the feed-forward parts and of the classifier."""
+    """Name -> linear layer, for all whose weights are pruned: the feed-forward parts and the classifier."""
     paths = architecture_of(model.config.model_type).classifier
     modules = [linear for part in _FEED_FORWARD for linear in linears(model, part)]
     wanted = {id(module) for module in [*modules, *map(model.get_submodule, paths)]}
@@ -26,7 +26,7 @@ def prunable(model: PreTrainedModel) -> dict[str, torch.nn.Linear]:
 
 @torch.no_grad()
 def zero_smallest(model: PreTrainedModel, amount: float) -> None:
-    """Set the share `amount` of each prunable layer's weights that is smallest in size to zero, in place.
+    """Set the smallest weights of each prunable layer to zero, in place; `amount` is their share.
 
     Han et al. 2015 (arXiv:1506.02626), by torch's `L1Unstructured`; biases stay.
     """
@@ -36,7 +36,7 @@ def zero_smallest(model: PreTrainedModel, amount: float) -> None:
 
 
 class HoldZeros(TrainerCallback):
-    """Keeps every weight at zero that is zero when this is made: the masks are applied after each optimizer step."""
+    """Keeps weights at zero that are zero when this is created: masks are applied after each optimizer step."""
 
     def __init__(self, model: PreTrainedModel):
         self.masks = {name: linear.weight != 0 for name, linear in prunable(model).items()}
@@ -50,15 +50,15 @@ class HoldZeros(TrainerCallback):
 
 
 def sparsity(model: PreTrainedModel, before: dict[str, int]) -> list[dict]:
-    """What pruning left of each kind of layer, and of the whole: a row each.
+    """What pruning left of each kind of layer and of the whole network: one row each.
 
     Args:
-        before: kind -> parameters that the whole network had, as `count_kinds` gives them.
+        before: kind -> number of parameters before any pruning, as `count_kinds` returns it.
 
     Returns:
-        `kind`, `parameters_before`, `parameters` (still stored), `zeros` (among them), `removed` (share of those before
-        that surgery took out), `zeroed` (share of those stored that are 0) and `sparsity` (share of those before that
-        are gone either way).
+        `kind`, `parameters_before`, `parameters` (still stored), `zeros` (among those), `removed` (share of the
+        parameters before that was taken out), `zeroed` (share of the stored ones that is 0) and `sparsity` (share of
+        the parameters before that is gone either way).
     """
     stored, nonzero = count_kinds(model), count_kinds(model, nonzero=True)
     rows = []
@@ -80,7 +80,7 @@ def sparsity(model: PreTrainedModel, before: dict[str, int]) -> list[dict]:
 
 
 def count_kinds(model: PreTrainedModel, nonzero: bool = False) -> dict[str, int]:
-    """Kind of layer -> its parameters, or those of them that are not zero. LayerNorms are `other`."""
+    """Kind of layer -> number of its parameters, or of those that are not zero. LayerNorms are `other`."""
     kinds = {}
     for kind, parts in (("attention", _ATTENTION), ("feed_forward", _FEED_FORWARD)):
         kinds |= {id(linear): kind for part in parts for linear in linears(model, part)}

@@ -1,4 +1,4 @@
-"""A student: its shape, and what it starts from."""
+"""Building a student: its shape, and what it starts from."""
 
 import copy
 import re
@@ -24,8 +24,8 @@ _LAYER = re.compile(r"(?<=\.layer\.)\d+(?=\.)")
 def select_layers(count: int, total: int, selection: str) -> list[int]:
     """Which `count` of `total` layers a student copies.
 
-    `first` keeps the lower layers, whose features stay whole (top-layer dropping, Sajjad et al. 2023,
-    arXiv:2004.03844). `evenly_spaced` runs from the first to the last, 3 of 6: [0, 2, 5]; a single one is the last.
+    `first` keeps the lower layers, whose features stay intact (top-layer dropping, Sajjad et al. 2023,
+    arXiv:2004.03844). `evenly_spaced` runs from the first to the last, so 3 of 6 is [0, 2, 5]; 1 is the last alone.
     """
     if selection == "first":
         return list(range(count))
@@ -35,13 +35,13 @@ def select_layers(count: int, total: int, selection: str) -> list[int]:
 def build_student(
     teacher_checkpoint: str, params: StudentParams
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, dict[str, str | None]]:
-    """A student with the teacher's labels and tokenizer and the shape of `params`, started as `params.init` says.
+    """A student with the teacher's labels and tokenizer, the shape in `params`, and the start that `params.init` names.
 
-    `teacher` copies the teacher's embeddings, selected layers and head (as DistilBERT, Sanh et al. 2019,
-    arXiv:1910.01108); a checkpoint gives its embeddings and layers under a fresh head; `random` copies nothing.
+    `teacher` copies the teacher's embeddings, selected layers and head (like DistilBERT, Sanh et al. 2019,
+    arXiv:1910.01108); a checkpoint provides embeddings and layers under a fresh head; `random` copies nothing.
 
     Returns:
-        (student, tokenizer, origin of what it started from, as `locate.Located` has it)
+        (student, tokenizer, origin of what it started from, as in `locate.Located`)
 
     Raises:
         InputError: the layers to copy do not exist or do not fit, naming the key of params.yaml.
@@ -50,7 +50,7 @@ def build_student(
     tokenizer = load_tokenizer(teacher_checkpoint)
     config = copy.deepcopy(teacher.config)
     if is_pruned(config):
-        del config.pruned_structure  # the student has all the heads that `params` gives it
+        del config.pruned_structure  # the student has all the heads that `params` asks for
     config.num_hidden_layers = params.layers
     for key, attribute in _shape(config).items():
         setattr(config, attribute, getattr(params, key))
