@@ -1,4 +1,4 @@
-"""The floor: TF-IDF and logistic regression, which know words but no sentences."""
+"""The floor: TF-IDF and logistic regression, which know words but not sentences."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from fincompress.core.files import atomic_folder, read_json, write_json
 
 @dataclass
 class BagOfWords:
-    """TF-IDF over words and pairs of words, then a linear layer; the runtime interface without torch."""
+    """TF-IDF over words and pairs of words, then a linear layer; a `Classifier` without torch."""
 
     labels: list[str]
     vectoriser: TfidfVectorizer
@@ -23,7 +23,7 @@ class BagOfWords:
 
     @classmethod
     def fit(cls, frame: pd.DataFrame, labels: list[str]) -> "BagOfWords":
-        """Fit on a split with `text` and `label`, every label present; deterministic."""
+        """Fit on a split with the columns `text` and `label`, in which every label occurs; deterministic."""
         vectoriser = _vectoriser()
         features = vectoriser.fit_transform(frame["text"])
         targets = frame["label"].map(labels.index)
@@ -51,7 +51,7 @@ class BagOfWords:
 
     @classmethod
     def load(cls, folder: Path, threads: int = 1) -> "BagOfWords":
-        """Read what `save` wrote; it runs on one thread, whatever `threads` says."""
+        """Read what `save` wrote; it always runs on one thread, whatever `threads` says."""
         stored, tensors = read_json(folder / "bag_of_words.json"), load_file(folder / "model.safetensors")
         vectoriser = _vectoriser(vocabulary={term: index for index, term in enumerate(stored["terms"])})
         vectoriser.idf_ = tensors["idf"]

@@ -1,4 +1,4 @@
-"""What every runtime shares: the interface of a classifier, feeding it texts, and probabilities."""
+"""What all runtimes share: the interface of a classifier, feeding it texts, and probabilities."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,16 +10,16 @@ from fincompress.core.files import read_json
 from fincompress.networks.architectures import architecture_of
 
 ACTIVATIONS, DYNAMIC = "activations", "dynamic int8"
-"""What an ONNX file's metadata says where the ranges of activations are found at run time, over all that is fed."""
+"""What the metadata of an ONNX file says if ranges of activations are found at run time, over everything fed."""
 
 
 class Classifier(Protocol):
-    """A text classifier loaded into a runtime. What it says of a text does not depend on the texts beside it."""
+    """A text classifier loaded into a runtime. Its answer for a text does not depend on the rest of the batch."""
 
     labels: list[str]
 
     def encode(self, texts: list[str], pad_to: int | None = None) -> dict[str, np.ndarray]:
-        """Model inputs for `texts`, [batch, seq], padded to the longest text, or to `pad_to` word pieces."""
+        """Model inputs for `texts`, [batch, seq], padded to the longest text or to `pad_to` word pieces."""
         ...
 
     def logits(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
@@ -28,7 +28,7 @@ class Classifier(Protocol):
 
 
 def predict_logits(classifier: Classifier, texts: list[str], batch_size: int = 32) -> np.ndarray:
-    """Logits of any number of texts, [texts, labels], in their order; batched by length to save padding."""
+    """Logits of any number of texts, [texts, labels], in the same order; batched by length to save padding."""
     order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
     logits = np.empty((len(texts), len(classifier.labels)), dtype=np.float32)
     for start in range(0, len(order), batch_size):
@@ -45,13 +45,13 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
 
 
 class TransformerClassifier:
-    """What transformer runtimes share: labels, the tokenizer, and how a dynamic model is fed.
+    """What the runtimes for transformers share: labels, the tokenizer, and how a dynamic model is fed.
 
     The tokenizer is used without transformers, so that serving a converted model imports neither it nor torch.
     """
 
     dynamic = False
-    """Whether ranges of activations are found at run time, over all that is fed."""
+    """Whether ranges of activations are found at run time, over everything that is fed at once."""
 
     def __init__(self, folder: Path):
         from tokenizers import Tokenizer
@@ -78,8 +78,8 @@ class TransformerClassifier:
     def logits(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
         """Scores before the softmax, float32 [batch, labels].
 
-        A dynamic model is fed the texts of a batch one by one, without padding: in a batch the range of activations is
-        that of all its texts, and another label comes out for one text in forty.
+        A dynamic model is fed the texts of a batch one by one, without padding: in a batch, the range of activations
+        would be that of all its texts, and one text in forty would get a different label.
         """
         lengths = inputs["attention_mask"].sum(axis=1)
         if not self.dynamic or len(lengths) == 1:
@@ -88,9 +88,9 @@ class TransformerClassifier:
         return np.concatenate(list(self._forward_each(texts)))
 
     def _forward(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
-        """Logits of inputs as they are."""
+        """Logits of the inputs as they are."""
         raise NotImplementedError
 
     def _forward_each(self, texts: Iterable[dict[str, np.ndarray]]) -> Iterable[np.ndarray]:
-        """Logits of several inputs, in their order."""
+        """Logits of several inputs, in the same order."""
         return map(self._forward, texts)

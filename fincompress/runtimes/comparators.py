@@ -1,4 +1,4 @@
-"""What `benchmark` measures only to compare with: the reference in other runtimes, PyTorch's own int8, the floor."""
+"""What `benchmark` measures only for comparison: the reference in other runtimes, PyTorch's own int8, the floor."""
 
 from pathlib import Path
 
@@ -9,10 +9,10 @@ from fincompress.core.variants import FLOOR, Variant
 
 
 def make_comparators(variants: list[Variant], train: pd.DataFrame, labels: list[str], models: Path) -> None:
-    """Make those of `variants` (see `variants.measured_variants`) that no stage has made.
+    """Make those of `variants` (see `core.variants.measured_variants`) that no stage makes.
 
     Args:
-        train: the training split, which the bag of words learns from.
+        train: the training split, on which the bag of words is fitted.
         labels: names in id order.
         models: where the checkpoints are.
     """

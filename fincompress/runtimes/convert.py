@@ -16,7 +16,7 @@ _CARRIED = ("config.json", "tokenizer.json", "tokenizer_config.json")
 
 
 def to_onnx(checkpoint: Path, out: Path) -> None:
-    """Write `out/model.onnx` (fp32, dynamic batch and length) and what inference needs beside it."""
+    """Write `out/model.onnx` (fp32, dynamic batch and length) and whatever else inference needs."""
     model = load_model(str(checkpoint))
     example = _example(model)
     axes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
@@ -38,7 +38,7 @@ def to_onnx(checkpoint: Path, out: Path) -> None:
 
 
 def to_openvino(checkpoint: Path, out: Path) -> None:
-    """Write `out/openvino_model.xml` and `.bin` (fp32, dynamic batch and length) and what inference needs beside it."""
+    """Write `out/openvino_model.xml` and `.bin` (fp32, dynamic batch and length) and whatever else inference needs."""
     with atomic_folder(out) as folder:
         save_openvino(as_openvino(load_model(str(checkpoint))), checkpoint, folder)
 
@@ -48,7 +48,7 @@ def as_openvino(model: PreTrainedModel) -> openvino.Model:
 
     A fake-quantised weight is stored as int8 there, with its scales.
     """
-    wrapper = _Logits(model).eval()  # a wrapper in training mode would put the model in training mode
+    wrapper = _Logits(model).eval()  # a wrapper in training mode would put the model into training mode
     with quiet(), torch.no_grad():
         graph = openvino.convert_model(wrapper, example_input=_example(model))
     graph.outputs[0].tensor.set_names({"logits"})
@@ -58,8 +58,8 @@ def as_openvino(model: PreTrainedModel) -> openvino.Model:
 def save_openvino(graph: openvino.Model, checkpoint: Path, folder: Path) -> None:
     """Write `graph` to `folder`, every constant in its own precision, with the configuration and the tokenizer.
 
-    Operations are named by their place: the names they come with count on from whatever the process converted before,
-    and the same model would be another file each time.
+    Operations are named by their position. Their original names are numbered on from whatever the process converted
+    before, so the same model would be a different file each time.
     """
     graph.set_friendly_name("classifier")
     for place, operation in enumerate(graph.get_ordered_ops()):
@@ -70,13 +70,13 @@ def save_openvino(graph: openvino.Model, checkpoint: Path, folder: Path) -> None
 
 
 def carry(checkpoint: Path, folder: Path) -> None:
-    """Copy what every runtime reads beside the weights."""
+    """Copy what every runtime reads besides the weights."""
     for name in _CARRIED:
         shutil.copy2(checkpoint / name, folder / name)
 
 
 def _drop_metadata(path: Path) -> None:
-    """Take the exporter's notes out of an ONNX file: stack traces that tell where on this machine the code lies."""
+    """Remove the exporter's notes from an ONNX file: stack traces with paths on this machine."""
     model = onnx.load(path)
     for node in model.graph.node:
         del node.metadata_props[:]
@@ -84,9 +84,9 @@ def _drop_metadata(path: Path) -> None:
 
 
 def _example(model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """Inputs to trace the model with; the runtime feeds the same names."""
+    """Inputs to trace the model with; the runtime feeds inputs of the same names."""
     example = {name: torch.ones(2, 16, dtype=torch.int64) for name in architecture_of(model.config.model_type).inputs}
-    example["input_ids"] += model.config.pad_token_id or 0  # any word piece but padding, which has no position
+    example["input_ids"] += model.config.pad_token_id or 0  # any word piece except padding, which has no position
     return example
 
 

@@ -13,21 +13,21 @@ from fincompress.runtimes.base import ACTIVATIONS, DYNAMIC, TransformerClassifie
 class OnnxClassifier(TransformerClassifier):
     """An ONNX model in ONNX Runtime on the CPU.
 
-    All threads work on one text; of several texts fed one by one, each thread has its own. A single text is too small
-    a matrix to keep several threads busy.
+    All threads work on a single text. If several texts are fed one by one, each thread gets its own, because the
+    matrices of one text are too small to keep several threads busy.
     """
 
     def __init__(self, folder: Path, threads: int):
         super().__init__(folder)
         file, self._threads = folder / "model.onnx", threads
         self.session = self._load(str(file), threads)
-        self._content = np.memmap(file, mode="r")  # of this file, even when another takes its place
+        self._content = np.memmap(file, mode="r")  # of this file, even if another replaces it
         self.input_names = [node.name for node in self.session.get_inputs()]
         self.dynamic = self.session.get_modelmeta().custom_metadata_map.get(ACTIVATIONS) == DYNAMIC
 
     @staticmethod
     def _load(model: str | bytes, threads: int):
-        """A session of a file or its content."""
+        """A session for a file or its content."""
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -37,7 +37,7 @@ class OnnxClassifier(TransformerClassifier):
 
     @cached_property
     def _side_by_side(self) -> tuple:
-        """A session of one thread, and the threads that share it; made when first needed, as it costs memory."""
+        """A session with one thread, and the threads that share it; made on first use, because it costs memory."""
         return self._load(self._content.tobytes(), 1), ThreadPoolExecutor(self._threads)
 
     def _forward(self, inputs: dict[str, np.ndarray]) -> np.ndarray:

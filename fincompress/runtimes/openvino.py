@@ -8,14 +8,14 @@ from fincompress.core.files import read_json
 from fincompress.runtimes.base import TransformerClassifier
 
 BUCKET = 8
-"""OpenVINO is fed lengths that are multiples of this many word pieces, so that it prepares for few of them."""
+"""OpenVINO is fed lengths that are multiples of this many word pieces, so that it prepares for few lengths."""
 
 
 class OpenVinoClassifier(TransformerClassifier):
-    """An OpenVINO model on the CPU: one stream, tuned for latency, arithmetic in the precision it is stored in.
+    """An OpenVINO model on the CPU: one stream, tuned for latency, computing in the precision it is stored in.
 
-    The graph's length is dynamic, but OpenVINO prepares for every new one, which takes longer than an inference.
-    Lengths are therefore padded up to buckets of `BUCKET` word pieces. The attention mask makes the padding harmless:
+    The graph's length is dynamic, but OpenVINO prepares for every new length, which takes longer than an inference.
+    Texts are therefore padded to multiples of `BUCKET` word pieces. The attention mask makes the padding harmless:
     ranges of activations are fixed in the model and do not depend on what else is in a batch.
     """
 
@@ -28,7 +28,7 @@ class OpenVinoClassifier(TransformerClassifier):
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": "f32",  # or a CPU with bf16 would round differently from the others
+            "INFERENCE_PRECISION_HINT": "f32",  # otherwise a CPU with bf16 would round differently
         }
         model = openvino.Core().compile_model(str(folder / "openvino_model.xml"), "CPU", options)
         self.input_names = [port.any_name for port in model.inputs]

@@ -1,4 +1,4 @@
-"""PyTorch, eager, in fp32 and in its own dynamic int8."""
+"""Eager PyTorch, in fp32 and in its own dynamic int8."""
 
 import warnings
 from pathlib import Path
@@ -28,7 +28,7 @@ class TorchClassifier(TransformerClassifier):
 
 
 class TorchInt8Classifier(TorchClassifier):
-    """A transformers checkpoint whose linear layers PyTorch quantises at load time, activations at run time.
+    """A transformers checkpoint whose linear layers PyTorch quantises when loading, and activations at run time.
 
     For comparison only: PyTorch has deprecated this path (`torch.ao.quantization.quantize_dynamic`), and its
     embeddings stay in fp32.

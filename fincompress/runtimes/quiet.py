@@ -1,7 +1,7 @@
-"""OpenVINO and NNCF without their telemetry and their noise: import both from here and nowhere else.
+"""OpenVINO and NNCF without their telemetry and their noise: always import both from here.
 
-Each reports its use over the network as soon as it is imported, but only where the package `openvino_telemetry`,
-which they require, can be imported. Declaring that package absent is the one switch that works before the import.
+Each reports its use over the network as soon as it is imported, but only if the package `openvino_telemetry`, which
+both require, can be imported. Declaring that package absent is the only switch that works before the import.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ __all__ = ["load_nncf", "openvino", "quiet"]
 
 
 def load_nncf() -> ModuleType:
-    """The module nncf, which imports torch: only what quantises a model needs it, serving does not."""
+    """The module nncf, which imports torch: only quantisation needs it, serving does not."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         nncf = importlib.import_module("nncf")

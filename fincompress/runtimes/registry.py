@@ -1,4 +1,4 @@
-"""Which runtime a model folder is for, and how it is opened there; each runtime is imported only when needed."""
+"""Which runtime a model folder is for, and opening it there; each runtime is imported only when needed."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ def runtime_of(folder: Path) -> str:
     """The name of the runtime that a model folder is for.
 
     Raises:
-        InputError: it is no model folder.
+        InputError: it is not a model folder.
     """
     for runtime in RUNTIMES.values():
         if (folder / runtime.files[0]).is_file():
