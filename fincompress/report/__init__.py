@@ -1,1 +1,1 @@
-"""What a run left on disk, as tables, figures, page and model cards."""
+"""From what a run left on disk to tables, figures, the page and model cards."""

@@ -1,6 +1,6 @@
 """Model cards: what a shipped folder holds, how to load it, what it scores and costs, and what it is not for.
 
-The front matter is the Hugging Face hub's (https://huggingface.co/docs/hub/model-cards).
+The front matter is in the Hugging Face hub's format (https://huggingface.co/docs/hub/model-cards).
 """
 
 from huggingface_hub import EvalResult, ModelCardData
@@ -13,8 +13,8 @@ from fincompress.core.variants import Variant
 from fincompress.report import tables
 from fincompress.report.results import Results
 
-HARDEST = 3  # groups of test rows that a card names
-FEWEST_ROWS = 10  # of such a group
+HARDEST = 3  # groups of test rows to name in a card
+FEWEST_ROWS = 10  # in such a group
 
 
 def card(variant: Variant, results: Results, data: dict, source: str, chosen_licence: str | None) -> str:
@@ -22,8 +22,8 @@ def card(variant: Variant, results: Results, data: dict, source: str, chosen_lic
 
     Args:
         data: the content of metrics/about/data.json.
-        source: `prepare.source`, where the labelled texts are from.
-        chosen_licence: the user's; None says what is known.
+        source: `prepare.source`, where the labelled texts come from.
+        chosen_licence: the user's choice; None says what is known.
     """
     record, runtime, precision = results.records[variant.name], RUNTIMES[variant.runtime], _precision(variant)
     identifier, why = (chosen_licence, "") if chosen_licence else licence(results.models, source)
@@ -58,12 +58,12 @@ def card(variant: Variant, results: Results, data: dict, source: str, chosen_lic
 
 
 def _precision(variant: Variant) -> str:
-    """Of its weights: what a runtime is handed is a checkpoint in fp32, or was converted to int8."""
+    """The precision of a variant's weights: a checkpoint is fp32, and a converted one int8."""
     return "fp32" if variant.runtime == "torch" else "int8"
 
 
 def _origins(variant: Variant, models: dict) -> list[str]:
-    """What the weights started from, in words: those of the teacher and, of a student, its own."""
+    """What the weights started from, in words: for the teacher and, if it is a student, for the student."""
     said = {"teacher": "the teacher's own layers", "random": "random weights"}
 
     def words(origin: dict) -> str:
@@ -94,7 +94,7 @@ def _front_matter(variant: Variant, record: dict, results: Results, source: str,
 
 
 def _hardest(results: Results, name: str) -> list[dict]:
-    """The groups of test rows (phenomena, or else sources) with the lowest macro F1."""
+    """The groups of test rows (phenomena, or sources if there are none) with the lowest macro F1."""
     table = results.breakdown
     rows = table[(table["variant"] == name) & (table["rows"] >= FEWEST_ROWS)]
     for group in ("phenomenon", "source"):

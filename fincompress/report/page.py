@@ -1,4 +1,4 @@
-"""plots/report.html: the whole of a run on one page that opens offline, in the reader's light or dark."""
+"""plots/report.html: a whole run on one page that works offline and follows the reader's light or dark mode."""
 
 import io
 import re
@@ -17,14 +17,14 @@ FLIP_TITLES = dict(zip(KINDS, ("right → wrong", "wrong → right", "wrong → 
 
 
 def svg(figure: Figure) -> str:
-    """A figure that was saved before as an SVG element without a background, in the page's text colour."""
-    figure.set_layout_engine("none")  # it is laid out, which takes longer than drawing it
+    """A figure, already saved once, as an SVG element without a background, in the page's text colour."""
+    figure.set_layout_engine("none")  # it has its layout, which takes longer than drawing
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     element = buffer.getvalue()
     element = element[element.index("<svg") :].replace(INK, "currentColor")
-    element = re.sub(r"(\d\.\d\d)\d+", r"\1", element)  # a hundredth of a point is enough
-    # as wide as the page, but not wider than drawn
+    element = re.sub(r"(\d\.\d\d)\d+", r"\1", element)  # two decimals of a point are enough
+    # as wide as the page, but no wider than drawn
     return re.sub(r'width="([^"]*)" height="[^"]*"', r'role="img" style="max-width: \1"', element, count=1)
 
 
@@ -44,7 +44,7 @@ def render(
         flips: the content of plots/tables/flips.csv.
         test: the rows of the test split.
         data: the content of metrics/about/data.json.
-        sentences: whether the texts may be on the page.
+        sentences: whether the page may show the texts.
     """
     best = fastest_within(results.records, results.params.margin)
     return template("report", "report.html").render(
@@ -69,7 +69,7 @@ def _cells(results: Results, columns: tables.Columns) -> dict:
 
 
 def _glance(results: Results, name: str) -> list[tuple[str, str]]:
-    """The variant's figures against the reference's: (figure, what it is)."""
+    """The variant compared with the reference at a glance: (figure, what it means)."""
     record, reference = results.records[name], results.records[results.reference]
     points = 100 * (reference["macro_f1"] - record["macro_f1"])
     side = "below" if points >= 0 else "above"
@@ -82,14 +82,14 @@ def _glance(results: Results, name: str) -> list[tuple[str, str]]:
 
 
 def _flipped(record: dict, reference: str) -> tuple[str, str]:
-    """Reversals; agreement where no two labels are opposites."""
+    """The number of reversals, or the agreement if no two labels are opposites."""
     if record["reversals"] is None:
         return f"{record['agreement']:.1%}", f"of test texts get the label that the {reference} gives"
     return str(record["reversals"]), "opposite predictions among the flips"
 
 
 def _flips(results: Results, flips: pd.DataFrame, test: pd.DataFrame | None) -> dict:
-    """What the page's script shows: texts once, flips as rows that point to them."""
+    """The flips for the page's script: every text once, and rows that point to the texts."""
     texts = None if test is None else test.set_index("id")["text"]
     ids = {key: index for index, key in enumerate(dict.fromkeys(flips["id"]))}
     return {

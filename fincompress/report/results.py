@@ -1,4 +1,4 @@
-"""What a run left on disk, read as one: records, tables, environment, and what follows from them."""
+"""Everything that a run left on disk: records, tables, environment, and what follows from them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,18 +28,18 @@ SHOWN = {
     "throughput_per_s",
     "cold_start_s",
 }
-"""Keys of a record that tables and pages need; one from an older release may lack them."""
+"""Keys of a record that tables and pages need; a record from an older release may lack them."""
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What tables read of params.yaml, where nobody has read it for them."""
+    """What tables read from params.yaml if the caller has not read it for them."""
 
     report: ReportParams
 
 
 class Judgement(Protocol):
-    """What of the section `report` turns measurements into verdicts and costs."""
+    """The keys of the section `report` that turn measurements into verdicts and costs."""
 
     @property
     def margin(self) -> float: ...
@@ -49,15 +49,15 @@ class Judgement(Protocol):
 
 @dataclass(frozen=True)
 class Results:
-    """All that a run left, as tables and pages show it."""
+    """Everything that a run left, as tables and pages show it."""
 
     records: dict[str, dict]  # variant -> metrics/variants/<variant>.json, the reference first
     reference: str  # the variant that all others are compared with
     environment: dict  # metrics/about/environment.json
     models: dict  # metrics/about/models.json
     breakdown: pd.DataFrame
-    ties: dict[str, list[str]]  # variant -> those whose latency at real lengths cannot be told from its own
-    spread: dict[str, dict]  # variant -> score -> mean, std, values over seeds; empty where none belongs to this run
+    ties: dict[str, list[str]]  # variant -> those whose latency at real lengths cannot be told apart from its own
+    spread: dict[str, dict]  # variant -> score -> mean, std, values over seeds; empty if they are of another run
     params: Judgement
 
 
@@ -65,7 +65,7 @@ def load_results(metrics: Path = METRICS, tables: Path = TABLES, params: Judgeme
     """Read what the last `dvc repro` left.
 
     Raises:
-        InputError: a file is missing or is not what it should be.
+        InputError: a file is missing or malformed.
     """
     records, about = load_metrics(metrics), metrics / "about"
     breakdown = _table(tables / "breakdown.csv")
@@ -91,7 +91,7 @@ def load_results(metrics: Path = METRICS, tables: Path = TABLES, params: Judgeme
 
 
 def load_metrics(folder: Path = METRICS) -> dict[str, dict]:
-    """Variant -> its record, the reference first, then from the best macro F1 down.
+    """Variant -> its record: the reference first, then by macro F1, best first.
 
     Raises:
         InputError: there is no record of the reference, or one cannot be read.
@@ -131,9 +131,9 @@ def _json(path: Path) -> dict:
 
 
 def matching_spread(content: dict, records: dict[str, dict]) -> dict[str, dict]:
-    """`variants` of what `fincompress seeds` wrote, if it is of the run that `records` are of; else nothing.
+    """`variants` of what `fincompress seeds` wrote, if that belongs to the same run as `records`; otherwise nothing.
 
-    It is where each variant's scores are those of the first seed: the same commit and params give the same ones.
+    It does if every variant's scores are those of the first seed, because the same commit and params give the same.
     """
     variants = content.get("variants", {})
     same = all(
@@ -145,7 +145,7 @@ def matching_spread(content: dict, records: dict[str, dict]) -> dict[str, dict]:
 
 
 def cost_per_million(record: dict, environment: dict, price_per_core_hour: float) -> float:
-    """What a million sentences cost in batches, with all threads of the benchmark busy."""
+    """What a million sentences cost in batches that keep all threads of the benchmark busy."""
     return price_per_core_hour * environment["threads"] * 1e6 / record["throughput_per_s"] / 3600
 
 

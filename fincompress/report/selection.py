@@ -1,6 +1,6 @@
 """The best variant within a budget, or the limit that leaves none.
 
-Chosen by macro F1 on the validation split, as everything that is chosen here; test scores are told, not used.
+Like everything that is chosen here, it is chosen by macro F1 on the validation split; test scores are only reported.
 """
 
 import math
@@ -15,14 +15,14 @@ from fincompress.core.variants import reference_of
 class Limit:
     """What a variant must not exceed."""
 
-    option: str  # as it is given: `--max-size-mb`
+    option: str  # as given: `--max-size-mb`
     bound: float
     unit: str
-    least: str  # what the variant with the smallest value is: `smallest`
+    least: str  # what to call the variant with the lowest value: `smallest`
     value: Callable[[dict], float]  # of a record
 
     def allows(self, record: dict) -> bool:
-        """Whether the record is within the bound; the last bit of a sum does not count."""
+        """Whether the record is within the bound, ignoring rounding errors."""
         return self.value(record) <= self.bound + 1e-9
 
     def __str__(self) -> str:
@@ -35,9 +35,9 @@ class Choice:
 
     variant: str | None
     reason: str
-    within: list[str]  # the budget: best first
+    within: list[str]  # variants within the budget, best first
     ruled_out_by: list[str] = field(default_factory=list)  # limits that no variant meets
-    without: dict[str, str] = field(default_factory=dict)  # limit -> what would be chosen if it were not there
+    without: dict[str, str] = field(default_factory=dict)  # limit -> what would be chosen without it
 
 
 def budget(
@@ -49,15 +49,15 @@ def budget(
     latency: str = "latency_ms",
     percentile: str = "p50",
 ) -> list[Limit]:
-    """The limits that are given.
+    """The limits that were given.
 
     Args:
-        records: all variants', for the teacher's macro F1.
+        records: of all variants, for the teacher's macro F1.
         f1_drop: how far validation macro F1 may be below the teacher's.
         latency: `latency_ms` (real lengths) or `latency_padded_ms`.
 
     Raises:
-        InputError: a limit is no finite number.
+        InputError: a limit is not a finite number.
     """
     teacher = value_of(records, reference_of(records), "val_macro_f1")
     limits = [
@@ -92,10 +92,10 @@ def value_of(records: dict[str, dict], name: str, key: str) -> float:
 def select(
     records: dict[str, dict], limits: list[Limit], latency: str = "latency_ms", percentile: str = "p50"
 ) -> Choice:
-    """The variant with the best validation macro F1 that all limits allow; of equals the faster, then the smaller.
+    """The variant with the best validation macro F1 that all limits allow; if equal, the faster, then the smaller.
 
     Args:
-        records: variant -> its record, the teacher among them.
+        records: variant -> its record, including the teacher's.
 
     Raises:
         InputError: a record lacks a number that is compared.

@@ -27,7 +27,7 @@ Columns = dict[str, Callable[[Results, str], str]]
 
 
 def _of(text: Callable[[dict], str]) -> Callable[[Results, str], str]:
-    """A cell that a variant's record alone decides."""
+    """A cell that depends only on the variant's record."""
     return lambda results, name: text(results.records[name])
 
 
@@ -158,10 +158,10 @@ def spread(results: Results, name: str, score: str) -> str:
 
 
 def default_int8(records: dict[str, dict]) -> str | None:
-    """Which int8 runtime is to be shipped unless there is a reason for another, and why, in a sentence.
+    """Which int8 runtime to ship by default, and why, in a sentence.
 
     It is the fastest at real sentence lengths, by the geometric mean over the networks that were measured in all of
-    them; the difference in validation macro F1 to the next is told beside it. None where there is no such network.
+    them. The sentence also gives the difference in validation macro F1 from the next. None if no network was.
     """
     runtimes = {runtime.key: runtime.title for runtime in INT8_RUNTIMES}
     pairs = [
@@ -187,10 +187,10 @@ def default_int8(records: dict[str, dict]) -> str | None:
 
 
 def by_source(results: Results) -> list[str]:
-    """Macro F1 by source as a table, and notes, where some of the scores need reading apart; else nothing.
+    """Macro F1 by source as a table, and notes, if the scores have to be read source by source; otherwise nothing.
 
-    That is so where the teacher's checkpoint had seen a source before (`contamination`), where it already was a
-    classifier (`published`: a row for it as it came), or where sets out of domain were scored.
+    That is the case if the teacher's checkpoint had seen a source before (`contamination`), if it already was a
+    classifier (`published`: it gets a row of its own), or if out-of-domain sets were scored.
     """
     about, extra = results.models, results.breakdown.query("group == 'extra'")
     if not (about["contamination"] or about["published"] or len(extra)):
@@ -262,7 +262,7 @@ def insert(document: str, results: Results, source: str = "document") -> str:
 
 
 def figures(value: float) -> str:
-    """A time or a sum of money to two or three figures."""
+    """A time or an amount of money to two or three significant figures."""
     if value < 0.001:
         return "< 0.001"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"

@@ -1,7 +1,7 @@
 """The page that `dvc plots show` fills in, with Vega inside it instead of on a CDN.
 
-`python -m fincompress.report.vega_page` writes it to .dvc/plots_page.html, which .dvc/config names. It is
-generated from the pinned vl-convert package and so not kept in Git.
+`python -m fincompress.report.vega_page` writes it to .dvc/plots_page.html, which .dvc/config names. It is generated
+from the pinned vl-convert package and therefore not kept in Git.
 """
 
 from pathlib import Path
@@ -35,7 +35,7 @@ img { max-width: 100%%; height: auto; }
 
 def main(path: Path = Path(".dvc/plots_page.html")) -> None:
     """Write the template with its placeholders `{refresh_tag}` and `{plot_divs}`."""
-    # A closed scope keeps the bundle's many short names from the plots' own scripts; it exports through `window`.
+    # Its own scope keeps the bundle's many short names away from the plots' scripts; it exports through `window`.
     script = "(function () {" + vl_convert.javascript_bundle().replace("</script", "<\\/script") + "})();"
     with atomic_file(path) as temporary:
         temporary.write_text(PAGE % script, encoding="utf-8")

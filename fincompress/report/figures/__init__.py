@@ -1,1 +1,1 @@
-"""Figures, drawn from metrics and tables on disk."""
+"""Figures drawn from metrics and tables on disk."""

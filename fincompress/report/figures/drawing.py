@@ -15,12 +15,12 @@ GROUPS = ("phenomenon", "source", "length", "class")
 
 
 def figures(results: Results, folder: Path, labels: list[str], latency: str) -> dict[str, Figure]:
-    """Every figure of a run by its name, in the order they are drawn.
+    """Every figure of a run by its name, in the order in which they are drawn.
 
     Args:
         folder: where the stages left `tables/`, `training/` and `pruning/`.
         labels: in id order.
-        latency: which one the Pareto plot shows, `real` or `padded`.
+        latency: which latency the Pareto plot shows, `real` or `padded`.
     """
     records, breakdown = results.records, results.breakdown
     tables, training = folder / "tables", folder / "training"

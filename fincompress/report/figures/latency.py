@@ -11,7 +11,7 @@ from fincompress.report.figures.style import INK, colour_and_marker_legend, colo
 
 
 def latency_distributions(samples: pd.DataFrame) -> Figure:
-    """Every timed run of every variant, at real lengths and padded; a bar at the median."""
+    """Every timed run of every variant, at real lengths and padded, with a bar at the median."""
     variants = list(samples.groupby("variant")["ms"].median().sort_values(ascending=False).index)
     palette = colours(variants)
     figure, panels = plt.subplots(1, 2, figsize=(11, 1.2 + 0.5 * len(variants)), sharex=True, sharey=True)
@@ -43,12 +43,12 @@ def latency_distributions(samples: pd.DataFrame) -> Figure:
 
 
 def latency_curves(lengths: pd.DataFrame, batches: pd.DataFrame) -> Figure:
-    """Latency over length at batch 1, and throughput over batch size; a bar from the lowest to the highest round.
+    """Latency by length at batch 1, and throughput by batch size, with bars from the lowest to the highest round.
 
     Args:
         lengths, batches: latency_by_length.csv and throughput_by_batch.csv.
     """
-    lengths, batches = (table[table["variant"] != FLOOR] for table in (lengths, batches))  # off both scales
+    lengths, batches = (table[table["variant"] != FLOOR] for table in (lengths, batches))  # outside both scales
     palette = colours(list(lengths["variant"].unique()))
     figure, panels = plt.subplots(1, 2, figsize=(13, 5))
     for axes, table, x, y in ((panels[0], lengths, "length", "p50_ms"), (panels[1], batches, "batch_size", "per_s")):

@@ -11,10 +11,10 @@ from fincompress.report.figures.style import INK, colours, heat_map, panel_grid
 
 
 def f1_changes(records: dict[str, dict], margin: float) -> Figure:
-    """Change of test macro F1 against the reference with its 95 % interval, in points, the best on top.
+    """Difference in test macro F1 from the reference with its 95 % interval, in points, the best on top.
 
     Args:
-        margin: macro F1 that may be lost; a line is drawn there.
+        margin: macro F1 that may be lost, where a line is drawn.
     """
     reference = reference_of(records)
     names = sorted(
@@ -35,7 +35,7 @@ def f1_changes(records: dict[str, dict], margin: float) -> Figure:
 
 
 def reliability_diagrams(calibration: pd.DataFrame, records: dict[str, dict]) -> Figure:
-    """Accuracy over confidence, a panel a variant; dots as large as the rows they stand for.
+    """Accuracy by confidence, one panel per variant; the area of a dot shows how many rows it stands for.
 
     Args:
         calibration: calibration.csv.
@@ -57,7 +57,7 @@ def reliability_diagrams(calibration: pd.DataFrame, records: dict[str, dict]) ->
 
 
 def confusion_matrices(predictions: pd.DataFrame, labels: list[str]) -> Figure:
-    """A confusion matrix a variant: share of each true label's rows (colour) and their number."""
+    """One confusion matrix per variant: the share of each true label's rows (colour) and their number."""
     variants = [column for column in predictions.columns if column not in ("id", "label")]
     figure, panels = panel_grid(len(variants), 3.6, 3.4)
     for axes, name in zip(panels, variants, strict=True):
@@ -69,9 +69,9 @@ def confusion_matrices(predictions: pd.DataFrame, labels: list[str]) -> Figure:
 
 
 def f1_by_group(breakdown: pd.DataFrame, variants: list[str], group: str) -> Figure:
-    """F1 of every variant by class (that class's), source, sentence length or phenomenon (macro).
+    """F1 of every variant by class (of that class), or by source, sentence length or phenomenon (macro F1).
 
-    Lengths keep their order; of the others, what is hardest for the first variant comes first.
+    Lengths keep their order; for the others, what is hardest for the first variant comes first.
 
     Args:
         group: class, source, length or phenomenon.

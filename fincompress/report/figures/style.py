@@ -11,10 +11,10 @@ from fincompress.core.variants import FLOOR, network_of, runtime_of_variant
 
 matplotlib.use("Agg")
 LATENCY_KEYS = {"real": "latency_ms", "padded": "latency_padded_ms"}
-INK = "#1b1f24"  # of all text and lines; the page replaces it by its own, which follows the reader's light or dark
+INK = "#1b1f24"  # of text and lines; the page replaces it by its own colour, which follows light or dark mode
 STYLE = {
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
-    "svg.fonttype": "none",  # text that can be found and copied
+    "svg.fonttype": "none",  # text that can be searched and copied
     "svg.hashsalt": "fincompress",  # the same figure gives the same file
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -29,14 +29,14 @@ STYLE = {
 
 
 def colours(variants: list[str]) -> dict[str, tuple]:
-    """One colour a network, the same in every figure, so that its conversions are seen to belong together."""
+    """One colour per network, the same in every figure, so that its variants are seen to belong together."""
     order = _order(variants)
     cycle = plt.get_cmap("tab10").colors
     return {name: cycle[order.index(network_of(name)) % len(cycle)] for name in variants}
 
 
 def _order(variants: list[str]) -> list[str]:
-    """The floor, then the networks of the pipeline that these variants are of."""
+    """The floor, then the networks of the pipeline that these variants belong to."""
     held = {network_of(name) for name in variants}
     entries = [[network.name for network in pipeline.networks] for pipeline in PIPELINES.values()]
     return [FLOOR, *next((names for names in entries if held <= {FLOOR, *names}), sorted(held))]
@@ -45,7 +45,7 @@ def _order(variants: list[str]) -> list[str]:
 def colour_and_marker_legend(
     axes: Axes, palette: dict[str, tuple], title: str = "", further: list[plt.Line2D] | None = None
 ) -> None:
-    """Colours are networks, markers runtimes."""
+    """A legend in which colours are networks and markers are runtimes."""
     variants = list(palette)
     colour_of = {network_of(name): palette[name] for name in variants}
     networks = {name: colour_of[name] for name in _order(variants) if name in colour_of}
@@ -70,7 +70,7 @@ def plain_ticks(axes: Axes, which: str) -> None:
 
 
 def panel_grid(count: int, width: float, height: float, columns: int = 4) -> tuple[Figure, list[Axes]]:
-    """A grid of panels of a size in inches, of which `count` are in use."""
+    """A grid of panels, each of a size in inches, of which `count` are in use."""
     columns = min(columns, count)
     rows = -(-count // columns)
     figure, panels = plt.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False)

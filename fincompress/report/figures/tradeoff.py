@@ -12,7 +12,7 @@ from fincompress.report.results import pareto_front
 
 
 def f1_against_latency(records: dict[str, dict], protocol: str) -> Figure:
-    """Macro F1 over median latency, bubbles as large as the models on disk, the Pareto front drawn and labelled."""
+    """Macro F1 by median latency, with bubbles sized like the models on disk and the Pareto front labelled."""
     key = LATENCY_KEYS[protocol]
     front = pareto_front(records, key)
     palette = colours(list(records))
@@ -20,7 +20,7 @@ def f1_against_latency(records: dict[str, dict], protocol: str) -> Figure:
     points = {name: (record[key]["p50"], record["macro_f1"]) for name, record in records.items()}
     areas = {name: 40 + 5 * record["size_mb"] for name, record in records.items()}  # square points
     axes.plot(*zip(*(points[name] for name in front), strict=True), color="0.55", linestyle="--", zorder=1)
-    for name in sorted(records, key=areas.get, reverse=True):  # small bubbles over large ones
+    for name in sorted(records, key=areas.get, reverse=True):  # small bubbles on top of large ones
         style = {"color": palette[name], "marker": runtime_of_variant(name).marker, "s": areas[name]}
         axes.scatter(*points[name], **style, alpha=0.75, edgecolor=INK, zorder=2)
     axes.set_xscale("log")
@@ -34,16 +34,16 @@ def f1_against_latency(records: dict[str, dict], protocol: str) -> Figure:
     )
     front_line = plt.Line2D([], [], color="0.55", linestyle="--", label="Pareto front")
     colour_and_marker_legend(axes, palette, "area: size on disk", [front_line])
-    figure.canvas.draw()  # settles the layout that labels are placed in
+    figure.canvas.draw()  # settles the layout before labels are placed
     labels = {name: f"{name}\n{records[name]['size_mb']:.3g} MB" for name in front}
     _place_labels(axes, points, areas, labels)
     return figure
 
 
 def _place_labels(axes: Axes, points: dict[str, tuple], areas: dict[str, float], labels: dict[str, str]) -> None:
-    """Write each label at the side of its point where it overlaps least with bubbles and earlier labels.
+    """Write each label on the side of its point where it overlaps least with bubbles and earlier labels.
 
-    The left comes first: nothing is both faster and better than a point of the front, so no other point is near there.
+    The left is tried first: nothing is both faster and better than a point on the front, so there is usually room.
     """
     taken = []
     for name, (x, y) in zip(points, axes.transData.transform(np.array(list(points.values()))), strict=True):

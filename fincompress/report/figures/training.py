@@ -12,7 +12,7 @@ from fincompress.report.figures.style import colours
 
 
 def learning_curves(folders: dict[str, Path]) -> Figure:
-    """Loss and validation macro F1 by epoch of every training stage; a stage that did not train has no line."""
+    """Loss and validation macro F1 by epoch for every training stage; a stage that did not train has no line."""
     figure, (loss, f1) = plt.subplots(1, 2, figsize=(10, 4))
     best_points = []
     palette = colours(list(folders))
@@ -39,22 +39,22 @@ def learning_curves(folders: dict[str, Path]) -> Figure:
 
 
 def pruning_curves(rounds: dict[str, pd.DataFrame], variants: list[str]) -> Figure:
-    """Validation macro F1 against the heads removed, right after a removal and after the recovery.
+    """Validation macro F1 by heads removed, right after each removal and after the recovery.
 
     Args:
         rounds: stage -> its rounds.csv.
-        variants: all variants, from which colours are taken.
+        variants: all variants, which determine the colours.
     """
     palette = colours(variants)
     figure, axes = plt.subplots(figsize=(8, 4.5))
     longest_first = sorted(rounds, key=lambda name: -len(rounds[name]))
     for width, name in zip(range(2 * len(rounds), 0, -2), longest_first, strict=True):
-        table, colour = rounds[name], palette[name]  # stages share their first rounds: the later ones are drawn thinner
+        table, colour = rounds[name], palette[name]  # stages share their first rounds: each line is thinner
         share, recovered = 100 * table["head_sparsity"], table["val_macro_f1_recovered"]
         pruned = table["val_macro_f1_pruned"]
         axes.vlines(share, pruned, recovered, color=colour, linestyle=":", linewidth=width / 2)
         style = {"color": colour, "linewidth": width, "markersize": 4 + width}
-        if recovered.equals(pruned):  # without epochs of recovery
+        if recovered.equals(pruned):  # no epochs of recovery
             axes.plot(share, pruned, "v-", label=f"{name}, not recovered", **style)
             continue
         axes.plot(share, recovered, "o-", label=f"{name}, recovered", **style)
@@ -66,7 +66,7 @@ def pruning_curves(rounds: dict[str, pd.DataFrame], variants: list[str]) -> Figu
 
 
 def sparsity(tables: dict[str, pd.DataFrame]) -> Figure:
-    """What pruning left of each kind of layer: parameters at work, set to zero, and removed for good.
+    """What pruning left of each kind of layer: parameters in use, set to zero, and removed for good.
 
     Args:
         tables: stage -> its sparsity.csv.
@@ -85,13 +85,13 @@ def sparsity(tables: dict[str, pd.DataFrame]) -> Figure:
             left += share
         axes.set(title=name, xlabel="% of the parameters before pruning", xlim=(0, 100))
         axes.grid(axis="y", visible=False)
-    panels.flat[0].invert_yaxis()  # of all panels: they share it
+    panels.flat[0].invert_yaxis()  # for all panels, which share it
     panels.flat[-1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     return figure
 
 
 def head_importance(tables: dict[str, pd.DataFrame]) -> Figure:
-    """Each head's score when it was last scored, a layer a row; a removed one is crossed out and shows its round.
+    """Each head's latest score, one row per layer; a removed head is crossed out and shows its round.
 
     Args:
         tables: stage -> its importance.csv.
