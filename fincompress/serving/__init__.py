@@ -1,1 +1,1 @@
-"""Models in use: classify, score files, compare, export, show."""
+"""Using a model: classify texts, score files, compare, export, demonstrate."""

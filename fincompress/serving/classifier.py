@@ -1,7 +1,6 @@
-"""A model folder, of any format, as one callable: labels and probabilities of texts.
+"""A model folder of any format as a callable that returns the labels and probabilities of texts.
 
-torch, ONNX Runtime and OpenVINO are imported only for a model that needs them, so that an int8 model is served without
-torch.
+torch, ONNX Runtime and OpenVINO are only imported for models that need them, so an int8 model is served without torch.
 """
 
 import os
@@ -20,12 +19,12 @@ from fincompress.runtimes.base import predict_logits, probabilities
 from fincompress.runtimes.registry import open_classifier, runtime_of
 
 REPEATS = 5
-"""Timed calls a text where a latency is shown beside an answer."""
+"""Timed calls per text, where a latency is shown with an answer."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of a text."""
+    """A model's answer for a text."""
 
     text: str
     label: str
@@ -33,17 +32,17 @@ class Prediction:
 
     @property
     def confidence(self) -> float:
-        """The probability of the label."""
+        """The probability of the predicted label."""
         return self.probabilities[self.label]
 
 
 class TextClassifier:
-    """A loaded model. Several threads may call it; it works on one call at a time, with all its own threads."""
+    """A loaded model. Several threads may call it; it handles one call at a time, with all its own threads."""
 
     def __init__(self, folder: Path, runtime: str, threads: int):
         self.folder, self.runtime, self.threads = folder, runtime, threads
         self._classifier = open_classifier(folder, runtime, threads)
-        self._lock = threading.Lock()  # the tokenizer's padding and OpenVINO's request are states of the object
+        self._lock = threading.Lock()  # the tokenizer's padding and OpenVINO's request are state of the object
 
     @property
     def labels(self) -> list[str]:
@@ -51,14 +50,14 @@ class TextClassifier:
         return self._classifier.labels
 
     def probabilities(self, texts: Sequence[str], batch_size: int = 32) -> np.ndarray:
-        """Probabilities of texts, float64 [texts, labels] in their order; batched by length to save padding."""
+        """Probabilities of texts, float64 [texts, labels] in the same order; batched by length to save padding."""
         with self._lock:
             return probabilities(predict_logits(self._classifier, list(texts), batch_size))
 
     def latency_ms(self, texts: Sequence[str]) -> float:
-        """Median milliseconds of a call with one of `texts`, tokenisation included; `REPEATS` calls each.
+        """Median milliseconds of a call with one of `texts`, including tokenisation; `REPEATS` calls each.
 
-        A model that has not been called yet takes longer at first.
+        The first call of a model takes longer.
         """
         return median(self._milliseconds(text) for text in texts for _ in range(REPEATS))
 
@@ -68,7 +67,7 @@ class TextClassifier:
         return (time.perf_counter() - start) * 1e3
 
     def is_cut(self, text: str) -> bool:
-        """Whether a text is longer than the model takes, so that its end is not read."""
+        """Whether a text is longer than the model accepts, so that its end is not read."""
         tokenizer = getattr(self._classifier, "tokenizer", None)
         with self._lock:
             return tokenizer is not None and bool(tokenizer.encode(text).overflowing)
@@ -78,10 +77,10 @@ class TextClassifier:
     @overload
     def __call__(self, texts: Sequence[str], batch_size: int = 32) -> list[Prediction]: ...
     def __call__(self, texts, batch_size=32):
-        """Classify one text, or each of several in their order.
+        """Classify one text, or several in order.
 
         Raises:
-            TypeError: what was given is neither a text nor a sequence of texts.
+            TypeError: the argument is neither a text nor a sequence of texts.
         """
         if isinstance(texts, str):
             return self([texts])[0]
@@ -97,11 +96,11 @@ class TextClassifier:
 
 
 def load_classifier(folder: str | Path, runtime: str | None = None, threads: int | None = None) -> TextClassifier:
-    """Load a model folder: a checkpoint, a converted model, whatever a stage or `fincompress export` wrote.
+    """Load a model folder: a checkpoint, a converted model, or anything else a stage or `fincompress export` wrote.
 
     Args:
-        runtime: torch, torch_int8, onnxruntime, openvino or bag_of_words; None takes the one the folder is for.
-        threads: CPU threads; None takes all cores.
+        runtime: torch, torch_int8, onnxruntime, openvino or bag_of_words; None takes the one that the folder is for.
+        threads: CPU threads; None uses all cores.
 
     Raises:
         InputError: the folder holds no model, or lacks a file, or is for another runtime.

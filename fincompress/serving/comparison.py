@@ -1,6 +1,6 @@
-"""Several models on the same sentences, one after the other in this process: what each says, and how long it takes.
+"""Several models on the same sentences, one after another in this process: their answers and how long they take.
 
-For a look, not for a report: `benchmark` measures in processes of their own and in interleaved rounds.
+This is for a quick look. `benchmark` measures for a report, in separate processes and interleaved rounds.
 """
 
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from fincompress.serving.classifier import Prediction, load_classifier
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model says of the sentences."""
+    """A model's answers for the sentences."""
 
     model: str
     runtime: str
     predictions: list[Prediction]
-    latency_ms: float  # median of one sentence at a time, tokenisation included
+    latency_ms: float  # median, one sentence at a time, including tokenisation
 
 
 def compare(models: dict[str, Path], texts: list[str], threads: int | None = None) -> list[Answer]:
@@ -31,6 +31,6 @@ def compare(models: dict[str, Path], texts: list[str], threads: int | None = Non
     answers = []
     for name, folder in models.items():
         classifier = load_classifier(folder, threads=threads)
-        predictions = classifier(texts)  # also the run that is not timed
+        predictions = classifier(texts)  # doubles as the untimed first run
         answers.append(Answer(name, classifier.runtime, predictions, classifier.latency_ms(texts)))
     return answers

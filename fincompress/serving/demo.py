@@ -1,7 +1,7 @@
 """The side-by-side demo in the browser: a reference model against any variant, on the reader's own sentence.
 
-It needs gradio (`pip install 'fincompress[demo]'`), and of the library no more than serving does, so that a copy of it
-runs alone (see `space`).
+It needs gradio (`pip install 'fincompress[demo]'`) and only those parts of the library that serving needs, so that a
+copy of it runs alone (see `space`).
 """
 
 from collections.abc import Callable
@@ -37,7 +37,7 @@ A score can stand still while single answers change: where the two disagree, the
 
 @dataclass(frozen=True)
 class Opinion:
-    """What one model says, and how long it takes."""
+    """One model's answer, and how long it took."""
 
     name: str
     prediction: Prediction
@@ -45,7 +45,7 @@ class Opinion:
 
 
 class Duel:
-    """A reference and the variants to hold against it; each is loaded when it is first asked."""
+    """A reference and the variants to compare with it; each is loaded on first use."""
 
     def __init__(self, folders: dict[str, Path], reference: str | None, threads: int | None = None):
         self.reference = reference
@@ -54,7 +54,7 @@ class Duel:
         self._loaded: dict[str, TextClassifier] = {}
 
     def ask(self, name: str, text: str) -> Opinion:
-        """One model's opinion of a text.
+        """One model's answer for a text.
 
         Raises:
             InputError: its folder holds no model.
@@ -62,11 +62,11 @@ class Duel:
         if name not in self._loaded:
             self._loaded[name] = load_classifier(self._folders[name], threads=self._threads)
         classifier = self._loaded[name]
-        prediction = classifier(text)  # also the run that is not timed
+        prediction = classifier(text)  # doubles as the untimed first run
         return Opinion(name, prediction, classifier.latency_ms([text]))
 
     def judge(self, text: str, variant: str) -> tuple[list[Opinion], str]:
-        """The opinions of reference and variant, none where there is nothing to say, and the banner in Markdown."""
+        """The answers of reference and variant (none for an empty text), and the banner in Markdown."""
         if not text or not text.strip():
             return [], "Type a sentence, or take one of the examples."
         names = [name for name in (self.reference, variant) if name is not None]
@@ -95,7 +95,7 @@ def build(duel: Duel, chosen: str, table: list[list[str]] = (), figures: list[Pa
 
     Args:
         chosen: the variant that is shown first.
-        table: of the benchmark, titles first; without one there is no such tab.
+        table: the benchmark's results, titles first; if empty, there is no tab for it.
     """
     with gradio.Blocks(title="FinCompress", analytics_enabled=False) as page:
         gradio.Markdown("# FinCompress\nWhat does compression change? Ask both models the same.")
@@ -126,7 +126,7 @@ def _places(duel: Duel, chosen: str) -> list[tuple[str, str]]:
 
 
 def _shown(duel: Duel) -> Callable[[str, str], list]:
-    """The function behind the page: (text, variant) -> the banner and every model's bars."""
+    """The function behind the page: (text, variant) -> the banner and each model's bars."""
 
     def show(text: str, variant: str) -> list:
         opinions, banner = duel.judge(text, variant)

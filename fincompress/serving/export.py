@@ -1,4 +1,4 @@
-"""Exporting a model as a folder that works alone: converted, with tokenizer and card, checked against its source."""
+"""Export a model as a standalone folder: converted, with tokenizer and card, and checked against its source."""
 
 import shutil
 from dataclasses import dataclass
@@ -16,26 +16,26 @@ from fincompress.runtimes.registry import open_classifier, runtime_of
 
 FORMATS = {runtime.format: runtime for runtime in RUNTIMES.values() if runtime.format}
 """Name of a format -> the runtime it is for."""
-TEXTS = 64  # of the embedded corpus, that source and export are compared on
-TOLERANCE = 1e-3  # of a logit; float arithmetic in another order
+TEXTS = 64  # of the embedded corpus, on which source and export are compared
+TOLERANCE = 1e-3  # of a logit, for float arithmetic in a different order
 
 
 @dataclass(frozen=True)
 class Export:
-    """What was written and how near it is to its source."""
+    """What was written, and how close it is to its source."""
 
     folder: Path
     texts: int
-    difference: float  # largest, of a logit
+    difference: float  # the largest, of a logit
 
 
 def export(source: Path, kind: str, out: Path) -> Export:
     """Write the model in `source` to `out` in a format (`torch`, `onnx`, `openvino`), reload it and compare logits.
 
-    A checkpoint converts to any of them, in fp32; what is converted already is only copied.
+    A checkpoint can be converted to any of them, in fp32; a converted model is only copied.
 
     Raises:
-        InputError: `out` exists, `source` cannot become that format, or the copy answers otherwise.
+        InputError: `out` exists, `source` cannot be converted to that format, or the result answers differently.
     """
     check_new(out)
     made_for, runtime = runtime_of(source), FORMATS[kind].name
@@ -76,6 +76,6 @@ def _convert(source: Path, folder: Path, made_for: str, kind: str) -> None:
 
 
 def _record(name: str) -> dict | None:
-    """What the last run measured of a variant of this name, if there was one."""
+    """What the last run measured for a variant of this name, if there was one."""
     path = Path("metrics") / f"{name}.json"
     return read_json(path) if path.is_file() else None

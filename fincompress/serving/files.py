@@ -1,7 +1,7 @@
-"""Scoring a large file of texts: streamed in constant memory, taken up again where it was interrupted.
+"""Score a large file of texts: streamed in constant memory, and resumed where it was interrupted.
 
-Rows are scored in parts, each written whole beside the output, and joined at the end. A part that is there is not
-scored again, as long as input, model and options are the same.
+Rows are scored in parts, which are written next to the output and joined at the end. An existing part is not scored
+again, as long as input, model and options are the same.
 """
 
 import csv
@@ -20,7 +20,7 @@ from fincompress.core.files import atomic_file, read_json, write_json
 from fincompress.data.readers import SUFFIXES, read_rows
 from fincompress.serving.classifier import TextClassifier
 
-ROWS = 2048  # of a part, within which texts are batched by length
+ROWS = 2048  # in a part, within which texts are batched by length
 LABEL, PROBABILITY = "predicted_label", "probability_{}"
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
@@ -33,9 +33,9 @@ def score_file(
     batch_size: int = 32,
     show_progress: bool = True,
 ) -> int:
-    """Write `target`: the rows of `source` with `predicted_label` and a column `probability_<label>` each.
+    """Write `target`: the rows of `source` with `predicted_label` and a column `probability_<label>` per label.
 
-    Either is a .csv, .tsv, .jsonl or .parquet file.
+    Both are .csv, .tsv, .jsonl or .parquet files.
 
     Returns:
         How many rows were scored.
@@ -68,7 +68,7 @@ def score_file(
 
 
 def _parts_folder(classifier: TextClassifier, source: Path, target: Path, options: list) -> Path:
-    """The folder of the parts, empty unless it is of the same job."""
+    """The folder for the parts, emptied unless it belongs to the same job."""
     files = fingerprint([source, *classifier.folder.iterdir()])
     job = {"files": files, "runtime": classifier.runtime, "options": options, "rows": ROWS}
     folder = target.with_name(f".{target.name}.parts")
@@ -80,20 +80,20 @@ def _parts_folder(classifier: TextClassifier, source: Path, target: Path, option
 
 
 def fingerprint(paths: Iterable[Path]) -> list[list]:
-    """What tells whether files are the same as before, without reading them: path, size and time of change."""
+    """What shows whether files have changed without reading them: path, size and modification time."""
     files = sorted(path.resolve() for path in paths if path.is_file())
     return [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
 
 
 def _in_parts(source: Path) -> Iterator[list[tuple[str, dict]]]:
-    """(where it stands, row) of `ROWS` rows at a time."""
+    """(where it is, row) pairs, `ROWS` at a time."""
     rows = _parquet_rows(source) if source.suffix.lower() == ".parquet" else read_rows(source)
     while part := list(itertools.islice(rows, ROWS)):
         yield part
 
 
 def _parquet_rows(source: Path) -> Iterator[tuple[str, dict]]:
-    """Rows of a Parquet file, of which no more than a batch is held."""
+    """Rows of a Parquet file, with no more than one batch in memory."""
     try:
         batches = pq.ParquetFile(source).iter_batches(batch_size=ROWS)
         rows = (row for batch in batches for row in batch.to_pylist())
@@ -122,7 +122,7 @@ def _scored(
 
 
 def _write(path: Path, suffix: str, rows: list[dict]) -> None:
-    """Write rows as a file of their own; in a table all must have the columns of the first."""
+    """Write rows as a file; in a table, all must have the columns of the first."""
     if suffix == ".parquet":
         pq.write_table(pa.Table.from_pylist(rows), path)
     elif suffix == ".jsonl":
@@ -139,7 +139,7 @@ def _write(path: Path, suffix: str, rows: list[dict]) -> None:
 
 
 def _join(parts: list[Path], path: Path, suffix: str) -> None:
-    """Put the parts together, one at a time."""
+    """Join the parts, one at a time."""
     if suffix == ".parquet":
         schema = pa.unify_schemas([pq.read_schema(part) for part in parts], promote_options="permissive")
         with pq.ParquetWriter(path, schema) as writer:

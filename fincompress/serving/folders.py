@@ -1,9 +1,9 @@
-"""Scoring a folder of Parquet files, one after another here or spread over a Ray cluster.
+"""Score a folder of Parquet files, one after another here or spread over a Ray cluster.
 
-Ray Data rather than Spark: workers are Python processes that keep the loaded model between files, it comes from pip
-without a Java runtime, and one machine is a cluster too (`pip install 'fincompress[ray]'`). A file is the unit of work,
-and its output appears whole or not at all, so that a file that a lost worker leaves is scored again by another, and one
-that is finished is not.
+Why Ray Data and not Spark: its workers are Python processes that keep the model loaded between files, it installs with
+pip and needs no Java runtime, and a single machine is a cluster too (`pip install 'fincompress[ray]'`). A file is the
+unit of work, and its output appears whole or not at all: if a worker is lost, another scores its file again, and
+finished files are not repeated.
 """
 
 import logging
@@ -25,32 +25,32 @@ Engine = Literal["local", "ray"]
 _JOB = ".job.json"
 _SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_BACKEND_LOG_LEVEL": "fatal",  # else it warns of its own way to pass arguments on
-    "RAY_agent_register_timeout_ms": "300000",  # a busy machine takes longer than its 30 s to start
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # otherwise it warns about its own way of passing arguments
+    "RAY_agent_register_timeout_ms": "300000",  # a busy machine takes longer than the default of 30 s to start
     "RAY_raylet_start_wait_time_s": "300",
 }
 
 
 @dataclass(frozen=True)
 class Scoring:
-    """What is done with every file."""
+    """What to do with every file."""
 
-    model: str  # its folder, which every worker must see under its full path, as it must the files
+    model: str  # its folder, which every worker must see under its full path, like the files
     runtime: str | None
-    threads: int | None  # of a worker; None shares this machine's cores among them
+    threads: int | None  # per worker; None divides this machine's cores among them
     text_column: str
     batch_size: int
 
 
 class _Worker:
-    """Holds the model between the files that it scores."""
+    """Keeps the model loaded between files."""
 
     def __init__(self, scoring: Scoring):
         self.scoring = scoring
         self.classifier = load_classifier(scoring.model, scoring.runtime, scoring.threads)
 
     def __call__(self, file: dict) -> dict:
-        """Score the file `source` into `target`; a mistake in it is returned, so that it is not taken for a crash."""
+        """Score the file `source` into `target`. A mistake in it is returned, so that it does not look like a crash."""
         source, target = Path(file["source"]), Path(file["target"])
         options = {"text_column": self.scoring.text_column, "batch_size": self.scoring.batch_size}
         try:
@@ -63,16 +63,16 @@ class _Worker:
 def score_folder(scoring: Scoring, source: Path, target: Path, engine: Engine = "local", workers: int = 1) -> int:
     """Write a scored file into `target` for every Parquet file below `source`, under the same name.
 
-    Files that an earlier run of the same scoring has finished are left as they are.
+    Files that an earlier run of the same scoring has finished are left alone.
 
     Args:
-        workers: processes that hold the model, on a Ray cluster.
+        workers: processes with the model loaded, on a Ray cluster.
 
     Returns:
-        How many rows were scored now.
+        How many rows were scored in this run.
 
     Raises:
-        InputError: there is no Parquet file, `target` is of another scoring, or a file cannot be scored.
+        InputError: there is no Parquet file, `target` belongs to another scoring, or a file cannot be scored.
     """
     cores = os.cpu_count() or 1
     scoring = replace(
@@ -95,7 +95,7 @@ def score_folder(scoring: Scoring, source: Path, target: Path, engine: Engine = 
 
 
 def _files(source: Path, target: Path) -> list[dict[str, str]]:
-    """`source` and `target`, absolute, of every file."""
+    """The absolute `source` and `target` of every file."""
     if target.resolve().is_relative_to(source.resolve()):
         raise InputError(f"{target}: is inside the input; name another folder for the output")
     found = [path for path in sorted(source.rglob("*.parquet")) if not path.name.startswith(".")]
@@ -107,9 +107,9 @@ def _files(source: Path, target: Path) -> list[dict[str, str]]:
 
 
 def _claim(scoring: Scoring, target: Path) -> None:
-    """Mark a folder as the output of this scoring, or find it so marked."""
+    """Mark a folder as the output of this scoring, unless it already is."""
     model = Path(scoring.model)
-    runtime_of(model)  # says what is wrong with the folder, before any worker starts
+    runtime_of(model)  # raises if something is wrong with the folder, before any worker starts
     options = {key: value for key, value in asdict(scoring).items() if key != "threads"}
     job = {**options, "files": fingerprint(model.iterdir())}
     if (target / _JOB).is_file():
@@ -125,7 +125,7 @@ def _finished(source: Path, target: Path) -> bool:
 
 
 def _on_ray(scoring: Scoring, files: list[dict[str, str]], workers: int) -> Iterable[dict]:
-    """Score files on the cluster that RAY_ADDRESS names, or else on one made of this machine."""
+    """Score files on the cluster that RAY_ADDRESS names, or on one made of this machine."""
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     try:
@@ -140,7 +140,7 @@ def _on_ray(scoring: Scoring, files: list[dict[str, str]], workers: int) -> Iter
         )
     ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
-        ray.data.DataContext.get_current().enable_progress_bars = False  # of its own stages; ours counts files
+        ray.data.DataContext.get_current().enable_progress_bars = False  # it counts Ray's own stages, ours files
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         scored = ray.data.from_items(files, override_num_blocks=len(files)).map(
             _Worker,

@@ -1,4 +1,4 @@
-"""A folder that runs the demo alone, as a Hugging Face Space or anywhere: the app, one small model, no torch.
+"""A standalone folder that runs the demo, as a Hugging Face Space or anywhere: the app, one small model, no torch.
 
 https://huggingface.co/docs/hub/spaces-sdks-gradio says what a Space needs.
 """
@@ -23,12 +23,12 @@ MODULES = (
     "serving/classifier",
     "serving/demo",
 )
-"""What the demo imports of the library for any converted model; the runtime's own modules come with it."""
-RUNTIMES = ("onnxruntime", "openvino")  # each the name of its package too
+"""What the demo imports from the library for any converted model; the runtime's own modules are added."""
+RUNTIMES = ("onnxruntime", "openvino")  # also the names of their packages
 
 
 def write_space(model: Path, out: Path) -> Path:
-    """Write `out`: app.py, requirements.txt, README.md (the Space's card), the model, and the modules that it needs.
+    """Write `out`: app.py, requirements.txt, README.md (the Space's card), the model, and the modules it needs.
 
     Raises:
         InputError: the folder holds no converted model, or `out` exists.
