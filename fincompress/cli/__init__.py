@@ -1,1 +1,1 @@
-"""The command `fincompress`, one module a group of commands."""
+"""The command `fincompress`, one module per group of commands."""

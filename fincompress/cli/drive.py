@@ -1,7 +1,7 @@
 """Google Drive as the remote of the checkpoints: an address, a check of access, and what Drive's refusals mean.
 
-Transfers are DVC's own (`dvc push`, `dvc pull`, by dvc-gdrive). What is here uses the same client, so that a check that
-succeeds says the same of a push. https://dvc.org/doc/user-guide/data-management/remote-storage/google-drive
+DVC itself does the transfers (`dvc push` and `dvc pull`, through dvc-gdrive). This module uses the same client, so if a
+check succeeds, a push will too. https://dvc.org/doc/user-guide/data-management/remote-storage/google-drive
 """
 
 import importlib
@@ -28,11 +28,11 @@ def address(folder_id: str | None, folder: str | None) -> str:
     """The `gdrive://` URL of a folder.
 
     Args:
-        folder_id: the folder's id, or its address in the browser; None is the top of My Drive.
-        folder: path of a folder below it, as in `checkpoints/finbert`.
+        folder_id: the folder's id or its address in the browser; None is the top of My Drive.
+        folder: path of a folder below it, such as `checkpoints/finbert`.
 
     Raises:
-        InputError: neither is given, or `folder_id` is no id.
+        InputError: neither is given, or `folder_id` is not an id.
     """
     if not folder_id and not folder:
         raise InputError("name the Drive folder: --folder-id (the last part of its address) or --folder (its path)")
@@ -52,7 +52,7 @@ def read_service_account(key: Path) -> dict:
     """The content of a service account's JSON key.
 
     Raises:
-        InputError: the file cannot be read, or is something else.
+        InputError: the file cannot be read, or is not such a key.
     """
     try:
         content = json.loads(key.read_text(encoding="utf-8"))
@@ -66,7 +66,7 @@ def read_service_account(key: Path) -> dict:
 
 
 def environment_account() -> str | None:
-    """Whose credentials `GDRIVE_CREDENTIALS_DATA` holds: `user`, `service`, or None where it is not set.
+    """Whose credentials `GDRIVE_CREDENTIALS_DATA` holds: `user`, `service`, or None if it is not set.
 
     Raises:
         InputError: it holds something else.
@@ -89,13 +89,13 @@ def environment_account() -> str | None:
 
 
 def check_access(settings: dict) -> None:
-    """Sign in, and write, read back and trash a small file in the remote's folder, as a push and a pull would.
+    """Sign in; then write, read back and trash a small file in the remote's folder, as a push and a pull would.
 
     Args:
         settings: the remote's section of DVC's configuration, `url` and the `gdrive_…` keys.
 
     Raises:
-        InputError: any of that fails; the message says why and how to mend it.
+        InputError: any of that fails; the message says why and how to fix it.
     """
     _require_client()
     if environment_account() is None and not _has_account(settings):
@@ -104,7 +104,7 @@ def check_access(settings: dict) -> None:
         )
     from dvc_gdrive import GDriveFileSystem
 
-    # What one may trash, one may not always delete (a Content manager of a shared drive), and a push deletes nothing.
+    # Whoever may trash a file may not always delete it (a Content manager of a shared drive); a push deletes nothing.
     filesystem = GDriveFileSystem(**{**settings, "gdrive_trash_only": True})
     probe = f"{filesystem._strip_protocol(settings['url'])}/fincompress-check-{uuid.uuid4().hex[:12]}"
     content = probe.encode()
@@ -115,14 +115,14 @@ def check_access(settings: dict) -> None:
                 arrived = stream.read()
         finally:
             filesystem.fs.rm_file(probe)
-    except Exception as error:  # pydrive2, oauth2client and httplib2 have no common one
+    except Exception as error:  # pydrive2, oauth2client and httplib2 have no common base class
         raise InputError(f"{settings['url']}: {explain(error, settings)}") from error
     if arrived != content:
         raise InputError(f"{settings['url']}: a test file came back with other bytes than were sent; try again")
 
 
 def explain(error: Exception, settings: dict) -> str:
-    """What a failure of the Drive client means and how to mend it, in a sentence or two.
+    """What a failure of the Drive client means and how to fix it, in a sentence or two.
 
     Args:
         settings: the remote's section of DVC's configuration.
@@ -131,7 +131,7 @@ def explain(error: Exception, settings: dict) -> str:
     text = " ".join(str(link) for link in chain)
     reasons = {link.GetField("reason") for link in chain if hasattr(link, "GetField")}
     if isinstance(error, FileNotFoundError | PermissionError):
-        reasons.add("notFound")  # dvc-gdrive's own words for it
+        reasons.add("notFound")  # dvc-gdrive's own wording
     for wanted, message in _refusals(settings):
         if wanted & reasons or any(phrase in text for phrase in wanted):
             return message
@@ -142,7 +142,7 @@ def explain(error: Exception, settings: dict) -> str:
 
 
 def _refusals(settings: dict) -> list[tuple[set[str], str]]:
-    """(API reasons or parts of messages, what to tell)."""
+    """(API reasons or parts of messages, what to say about them)."""
     return [
         (
             {"notFound"},
@@ -222,7 +222,7 @@ def _account(settings: dict) -> str:
 
 
 def _token_file(settings: dict) -> str:
-    """Where dvc-gdrive keeps a person's sign-in."""
+    """Where dvc-gdrive keeps a user's sign-in."""
     if os.environ.get(CREDENTIALS):
         return f"what {CREDENTIALS} holds"
     if settings.get("gdrive_user_credentials_file"):
@@ -238,10 +238,10 @@ def _has_account(settings: dict) -> bool:
 
 
 def _require_client() -> None:
-    """Name what the Drive client lacks here, before it fails in its own words or, behind a proxy, hangs."""
+    """Name what the Drive client lacks here, before it fails with an obscure error or hangs behind a proxy."""
     needed = {"dvc_gdrive": "dvc-gdrive"}
     if getproxies().get("https"):
-        needed["socks"] = "PySocks"  # without it httplib2 passes the proxy by, silently
+        needed["socks"] = "PySocks"  # without it, httplib2 silently bypasses the proxy
     for module, package in needed.items():
         try:
             importlib.import_module(module)

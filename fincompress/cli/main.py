@@ -1,4 +1,4 @@
-"""The command `fincompress`: what people do beside running the pipeline, which is `dvc`'s part."""
+"""The command `fincompress`: everything besides running the pipeline, which `dvc` does."""
 
 import sys
 
@@ -24,7 +24,7 @@ app.add_typer(remote.app, name="remote")
 
 
 def main() -> None:
-    """Run the command line; what a person can mend is one line on standard error and exit code 2."""
+    """Run the command line; a mistake that the user can fix is one line on standard error and exit code 2."""
     try:
         app()
     except InputError as error:

@@ -46,7 +46,7 @@ def local(
     folder: Annotated[Path, typer.Argument(help="A folder outside the project, on any mounted disk.")],
     name: Annotated[str, typer.Option(help="Name of the remotes.")] = "local",
 ) -> None:
-    """Keep checkpoints in a folder of this machine, and make that its default."""
+    """Keep checkpoints in a folder on this machine, and make that this machine's default."""
     from fincompress.cli import remotes
 
     root, folder = remotes.project_root(), folder.expanduser().resolve()
@@ -60,7 +60,7 @@ def local(
 def check(
     name: Annotated[str | None, typer.Argument(help="The remote; without it, the default one.")] = None,
 ) -> None:
-    """Find out why `dvc push` or `dvc pull` fails on a Drive remote, and how to mend it."""
+    """Find out why `dvc push` or `dvc pull` fails with a Drive remote, and how to fix it."""
     from fincompress.cli import remotes
 
     name, settings = remotes.configured(remotes.project_root(), name)

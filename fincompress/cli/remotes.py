@@ -1,4 +1,4 @@
-"""The DVC remotes of a project: what is shared goes to .dvc/config, what is secret to .dvc/config.local."""
+"""A project's DVC remotes: shared settings go to .dvc/config, secrets to .dvc/config.local."""
 
 import subprocess
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from fincompress.core.errors import InputError
 class Remote:
     """A remote's section of DVC's configuration, in its two parts."""
 
-    shared: dict  # in .dvc/config, which Git takes
+    shared: dict  # in .dvc/config, which Git tracks
     private: dict = field(default_factory=dict)  # in .dvc/config.local, which Git ignores
 
     @property
@@ -33,7 +33,7 @@ def project_root() -> Path:
 
 
 def configured(root: Path, name: str | None = None) -> tuple[str, dict]:
-    """The name and the settings, secrets included, of a remote; of the default one if `name` is None.
+    """The name and the settings of a remote, including secrets; of the default remote if `name` is None.
 
     Raises:
         InputError: there is no such remote, or DVC cannot read its configuration.
@@ -50,9 +50,9 @@ def configured(root: Path, name: str | None = None) -> tuple[str, dict]:
 
 
 def save(root: Path, name: str, remote: Remote) -> None:
-    """Write a remote, replacing what was set under its name, and make it the default one.
+    """Write a remote, replacing what was set under its name, and make it the default.
 
-    A remote without a shared part is this machine's alone, and so is its being the default.
+    A remote without a shared part exists only on this machine, and is the default only there.
     """
     config = Config(dvc_dir=str(root / ".dvc"))
     if remote.shared:
@@ -61,7 +61,7 @@ def save(root: Path, name: str, remote: Remote) -> None:
             content["core"]["remote"] = name
     with config.edit("local") as content:
         content["remote"].pop(name, None)
-        content["core"].pop("remote", None)  # it would win over the shared default
+        content["core"].pop("remote", None)  # it would override the shared default
         if remote.private:
             content["remote"][name] = remote.private
         if not remote.shared:
@@ -80,11 +80,11 @@ def drive_remote(
     """A Drive folder as a remote, with the account that signs in.
 
     Args:
-        before: what is set already: a client of the same id keeps its secret, and no account at all means the one
-            that is set, or whose credentials the environment holds.
+        before: the present settings. A client with the same id keeps its secret; if no account is given, the present
+            one stays, or the one whose credentials are in the environment.
 
     Raises:
-        InputError: two accounts are named or none, or a key would end up in Git.
+        InputError: two accounts or none are named, or a key would end up in Git.
     """
     shared = {"url": drive.address(folder_id, folder), "gdrive_acknowledge_abuse": True}
     if client_id and service_account:
@@ -121,7 +121,7 @@ def _as_person(shared: dict, client_id: str, secret: str | None) -> Remote:
 
 
 def known_secret(before: dict, client_id: str) -> str | None:
-    """The secret that is set already for an OAuth client; None where this machine has none for it."""
+    """The secret that is already set for an OAuth client; None if this machine has none."""
     return before.get("gdrive_client_secret") if before.get("gdrive_client_id") == client_id else None
 
 

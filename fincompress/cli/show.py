@@ -54,7 +54,7 @@ def space(
     out: Annotated[Path, typer.Argument(help="The new folder.")] = Path("hf_space"),
     model: Annotated[Path, typer.Option(help="The folder of a converted model.")] = SHIPPED,
 ) -> None:
-    """Write a folder that runs the demo alone with one small model, ready to be pushed as a Hugging Face Space."""
+    """Write a standalone folder with the demo and one small model, ready to be pushed as a Hugging Face Space."""
     from fincompress.serving.space import write_space
 
     print(f"{write_space(model, out)}: `pip install -r requirements.txt && python app.py` in it starts the demo")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fincompress.serving.folders import Scoring
 
 SHIPPED = Path("models/ptq/ikd_ort_int8")
-"""The model folder that a command takes where none is named."""
+"""The model folder that commands use by default."""
 Runtime = Literal[tuple(RUNTIMES)]
 Format = Literal[tuple(runtime.format for runtime in RUNTIMES.values() if runtime.format)]
 
@@ -59,7 +59,7 @@ def predict(
 
 
 def _given(texts: list[str] | None) -> list[str]:
-    """The arguments, or else the lines of standard input."""
+    """The arguments or, without any, the lines of standard input."""
     texts = texts or [line.strip() for line in sys.stdin if line.strip()]
     if not texts:
         raise InputError("no text: give some as arguments, or a line each on standard input")
@@ -95,7 +95,7 @@ def compare(
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Without it, one a core.")] = None,
 ) -> None:
-    """Ask several models the same: the label of each text, its probability, and the latency, side by side."""
+    """Ask several models and print each text's label, its probability and the latency side by side."""
     from fincompress.core.variants import saved_folder
     from fincompress.serving.comparison import compare as ask
 
@@ -121,7 +121,7 @@ def export(
     out: Annotated[Path, typer.Argument(help="The new folder.")],
     kind: Annotated[Format, typer.Option("--format", help="Of the new folder.")] = "onnx",
 ) -> None:
-    """Write a model as a folder that works alone, with tokenizer and card, and check it against its source."""
+    """Write a model as a standalone folder with tokenizer and card, and check it against its source."""
     from fincompress.serving.export import export as hand_over
 
     done = hand_over(model, kind, out)
