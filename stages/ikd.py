@@ -29,7 +29,7 @@ from fincompress.networks.training import train
 
 @dataclass(frozen=True)
 class Needs:
-    """What this stage reads of params.yaml."""
+    """What this stage reads from params.yaml."""
 
     seed: int
     student: StudentParams
@@ -52,7 +52,7 @@ def main(
     original = load_model(str(teacher))
     layers = layer_map(params.ikd.layer_map, params.student.layers, original.config.num_hidden_layers)
     for model in (student, original):
-        model.set_attn_implementation("eager")  # the only one that returns attention
+        model.set_attn_implementation("eager")  # the only implementation that returns attention
     add_projections(student, original.config.hidden_size, len(layers))
     train_set, val_set = (tokenise(read_split(data, name), labels, tokenizer) for name in ("train", "val"))
     train_set = add_unlabelled(train_set, read_transfer(params.transfer, data), tokenizer)

@@ -21,7 +21,7 @@ from fincompress.networks.training import train
 
 @dataclass(frozen=True)
 class Needs:
-    """What this stage reads of params.yaml."""
+    """What this stage reads from params.yaml."""
 
     seed: int
     student: StudentParams

@@ -1,4 +1,4 @@
-"""plots: figures from the metrics and tables that the other stages left, and the page that holds all of it."""
+"""plots: figures from the metrics and tables of the other stages, and the page that holds everything."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from fincompress.report.results import load_results
 
 @dataclass(frozen=True)
 class Needs:
-    """What this stage reads of params.yaml."""
+    """What this stage reads from params.yaml."""
 
     plots: PlotsParams
     report: ReportParams

@@ -13,7 +13,7 @@ from fincompress.data.splits import clean, split, split_training, summarise, wit
 
 @dataclass(frozen=True)
 class Needs:
-    """What this stage reads of params.yaml."""
+    """What this stage reads from params.yaml."""
 
     seed: int
     prepare: PrepareParams | AgNewsParams

@@ -1,4 +1,4 @@
-"""prune30, prune50, prune: remove a share of a network's attention heads round by round, recovering in between."""
+"""prune30, prune50, prune: remove a share of a network's attention heads in rounds, recovering after each."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from fincompress.networks.structure import Structure, structure_of
 
 @dataclass(frozen=True)
 class Needs:
-    """What this stage reads of params.yaml."""
+    """What this stage reads from params.yaml."""
 
     seed: int
     own: Annotated[PruneParams, Key("{section}")]
@@ -37,7 +37,7 @@ def main(
     metrics: Path = Path("metrics/training"),
     seed: int | None = None,
 ) -> None:
-    """Write MODELS/SECTION, pruned as that section of params.yaml says, its tables to PLOTS, and its METRICS."""
+    """Write MODELS/SECTION, pruned as that section of params.yaml says, its tables to PLOTS, and METRICS."""
     params = load_params(Needs, section, seed=seed)
     set_seed(params.seed)
     source = models / params.own.source

@@ -1,4 +1,4 @@
-"""ptq, quantize: a network in int8 after training, for every runtime that quantises."""
+"""ptq, quantize: convert a trained network to int8, for every runtime that quantises."""
 
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from fincompress.data.prepared import read_split
 
 @dataclass(frozen=True)
 class Needs:
-    """What this stage reads of params.yaml."""
+    """What this stage reads from params.yaml."""
 
     seed: int
     own: Annotated[PtqParams, Key("{section}")]
@@ -32,7 +32,7 @@ def main(
     """Write MODELS/SECTION/<NETWORK>_ov_int8 and …_ort_int8 from MODELS/NETWORK."""
     params = load_params(Needs, section, seed=seed)
     texts = calibration_texts(read_split(data, "train"), params.own.calibration_samples, params.seed)
-    # a process each: exporting and calibrating are Python on one core, most of the time
+    # one process each: exporting and calibrating is mostly Python on one core
     pool = ProcessPoolExecutor(len(INT8_RUNTIMES), mp_context=get_context("spawn"))
     try:
         jobs = {}

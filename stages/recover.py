@@ -20,7 +20,7 @@ from fincompress.networks.training import train
 
 @dataclass(frozen=True)
 class Needs:
-    """What this stage reads of params.yaml."""
+    """What this stage reads from params.yaml."""
 
     seed: int
     recover: SoftLabelParams
@@ -33,7 +33,7 @@ def main(
     metrics: Path = Path("metrics/training"),
     seed: int | None = None,
 ) -> None:
-    """Write MODELS/recover, distilled from MODELS/baseline into MODELS/prune, its curves and sparsity, and metrics."""
+    """Write MODELS/recover (MODELS/prune with MODELS/baseline distilled into it), its curves, sparsity and metrics."""
     params, teacher, pruned = load_params(Needs, seed=seed), models / "baseline", models / "prune"
     set_seed(params.seed)
     labels, tokenizer = read_labels(data), load_tokenizer(str(pruned))

@@ -1,4 +1,4 @@
-"""ship: the models that are handed on, each in a folder of its own with its card."""
+"""ship: put the models to hand on into folders of their own, each with its card."""
 
 import shutil
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from fincompress.report.results import load_results
 
 @dataclass(frozen=True)
 class Needs:
-    """What this stage reads of params.yaml; it passes for `results.Judgement`."""
+    """What this stage reads from params.yaml; also a `results.Judgement`."""
 
     source: Annotated[str, Key("prepare.source")]
     margin: Annotated[float, Key("report.margin")]
