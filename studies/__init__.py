@@ -1,1 +1,1 @@
-"""Studies: questions answered once, each with its page in docs/results."""
+"""Studies: questions that were answered once, each with a page in docs/results."""

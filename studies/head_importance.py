@@ -1,8 +1,8 @@
 """Compare the importance criteria: `python -m studies.head_importance`, after `dvc repro teacher`.
 
-Prunes the teacher as a section of params.yaml says, once a criterion and seed, and writes the scores as a table and as
-a page. A study that is interrupted goes on: rows already in the table are not computed again, and a pruning resumes at
-its last round.
+It prunes the teacher as a section of params.yaml says, once per criterion and seed, and writes the scores as a table
+and as a page. An interrupted study continues: rows already in the table are not computed again, and pruning resumes
+at its last round.
 """
 
 import argparse
@@ -30,13 +30,13 @@ CRITERIA = get_args(PruneParams.model_fields["importance"].annotation)
 
 @dataclass(frozen=True)
 class Needs:
-    """What this study reads of params.yaml."""
+    """What this study reads from params.yaml."""
 
     own: Annotated[PruneParams, Key("{section}")]
 
 
 def study(section: str, seeds: list[int], teacher: Path, data: Path, out: Path) -> pd.DataFrame:
-    """Write `out`, a row a criterion and seed: validation macro F1 before the last recovery and after, and on test."""
+    """Write `out`, one row per criterion and seed: validation macro F1 before and after the last recovery, and test."""
     params = load_params(Needs, section).own
     tokenizer, labels = load_tokenizer(str(teacher)), read_labels(data)
     train_set, val_set, test_set = (
@@ -64,7 +64,7 @@ def study(section: str, seeds: list[int], teacher: Path, data: Path, out: Path) 
 
 
 def page(rows: pd.DataFrame) -> str:
-    """Mean ± standard deviation over seeds as a Markdown page, with a row a section and criterion."""
+    """Mean ± standard deviation over seeds as a Markdown page, with one row per section and criterion."""
     columns = {
         "val_macro_f1_pruned": "val, before the last recovery",
         "val_macro_f1_recovered": "val, recovered",

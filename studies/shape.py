@@ -1,8 +1,9 @@
-"""What shape and int8 alone buy, measured on random weights: sizes and latencies do not depend on what weights say.
+"""What shape and int8 alone buy, measured with random weights: sizes and latencies do not depend on their values.
 
-`python -m studies.shape bert_base --write docs/results/bert_base_shape.md`. Nothing is trained and no
-score is given, so this tells what the student of a 109 M parameter teacher such as FinBERT, or a pruned DistilBERT,
-will cost before anyone has trained one.
+    python -m studies.shape bert_base --write docs/results/bert_base_shape.md
+
+Nothing is trained and no score is given. The study shows what the student of a teacher with 109 M parameters, such as
+FinBERT, or a pruned DistilBERT, will cost before anyone trains one.
 """
 
 import argparse
@@ -39,21 +40,21 @@ from fincompress.networks.locate import locate
 from fincompress.networks.structure import remove, structure_of
 
 SENTENCES = 128
-HEADS, NEURONS, AMOUNT = 0.6, 0.5, 0.6  # as recipes/distilbert-agnews prunes
+HEADS, NEURONS, AMOUNT = 0.6, 0.5, 0.6  # as in recipes/distilbert-agnews
 
 
 @dataclass(frozen=True)
 class Study:
-    """Networks to measure, the first as what the others are compared with."""
+    """Networks to measure; the others are compared with the first."""
 
     title: str
     text: str
-    networks: dict[str, Callable[[int, int], PreTrainedModel]]  # name -> the network of a vocabulary size and seed
-    quantized: tuple[str, ...]  # those also measured in int8, in either runtime
+    networks: dict[str, Callable[[int, int], PreTrainedModel]]  # name -> (vocabulary size, seed) -> network
+    quantized: tuple[str, ...]  # those also measured in int8, in both runtimes
 
 
 def random_classifier(config: PreTrainedConfig, seed: int) -> PreTrainedModel:
-    """A classifier with the weights that transformers starts with."""
+    """A classifier with transformers' initial weights."""
     torch.manual_seed(seed)
     config.id2label = dict(enumerate(FINANCIAL_LABELS))
     return AutoModelForSequenceClassification.from_config(config)
@@ -67,7 +68,7 @@ def _bert(layers: int, width: int) -> Callable[[int, int], PreTrainedModel]:
 
 
 def _distilbert(heads: float = 0, neurons: float = 0, zeros: float = 0) -> Callable[[int, int], PreTrainedModel]:
-    """DistilBERT's shape without these shares of its heads and neurons, and with that share of weights set to zero."""
+    """DistilBERT's shape without these shares of heads and neurons, and with this share of weights set to zero."""
 
     def make(vocabulary: int, seed: int) -> PreTrainedModel:
         model = random_classifier(DistilBertConfig(vocab_size=vocabulary), seed)
@@ -107,7 +108,7 @@ STUDIES = {
 
 @dataclass(frozen=True)
 class Needs:
-    """What this study reads of params.yaml."""
+    """What this study reads from params.yaml."""
 
     seed: int
     ptq: PtqParams
@@ -117,7 +118,7 @@ class Needs:
 def make_variants(
     study: Study, folder: Path, tokenizer: PreTrainedTokenizerBase, ptq: PtqParams, texts: list[str], seed: int
 ) -> list[Variant]:
-    """Every network in fp32 PyTorch, and those to be quantised in int8 for either runtime."""
+    """Every network in fp32 PyTorch, and those to be quantised in int8 for both runtimes."""
     variants = []
     for name, network in study.networks.items():
         save(network(len(tokenizer), seed), tokenizer, folder / name, {"weights": "random"})
@@ -147,7 +148,7 @@ def shape_table(study: Study, benchmark: BenchmarkParams, ptq: PtqParams, seed: 
 
 
 def report(name: str, table: pd.DataFrame, machine: dict, runs: int) -> str:
-    """The table of a study as a Markdown page, with what it was measured on, in how many runs a variant."""
+    """The table of a study as a Markdown page, with the machine and the number of runs per variant."""
     study = STUDIES[name]
     lines = [
         f"# {study.title}",

@@ -1,12 +1,12 @@
 """What distillation costs: the `kd` stage against a straightforward script, for the same epochs on the same data.
 
-The straightforward script is what most tutorials have: every text padded to a fixed length, the teacher run on every
-batch of every epoch, batches in random order. Both train the same student from the same start with the same loss,
-optimiser and schedule, and validate after every epoch.
+The straightforward script does what most tutorials do: it pads every text to a fixed length, runs the teacher on every
+batch of every epoch, and takes batches in random order. Both train the same student from the same start with the same
+loss, optimiser and schedule, and validate after every epoch.
 
     python -m studies.training_cost --epochs 2 --write docs/results/training_cost.md
 
-needs the prepared data and the teacher (`dvc repro teacher`).
+It needs the prepared data and the teacher (`dvc repro teacher`).
 """
 
 import argparse
@@ -37,7 +37,7 @@ from fincompress.networks.training import set_dropout, train
 
 @dataclass(frozen=True)
 class Needs:
-    """What this study reads of params.yaml."""
+    """What this study reads from params.yaml."""
 
     seed: int
     student: StudentParams
@@ -47,7 +47,7 @@ class Needs:
 def straightforward(
     params: Needs, data: Path, teacher_folder: Path, epochs: int, padded_length: int
 ) -> tuple[float, float]:
-    """Seconds and best validation macro F1 of the script that pads and asks the teacher again in every step."""
+    """Seconds and best validation macro F1 of the script that pads and runs the teacher in every step."""
     start = time.perf_counter()
     set_seed(params.seed)
     labels = read_labels(data)
@@ -93,7 +93,7 @@ def straightforward(
 
 
 def ours(params: Needs, data: Path, teacher_folder: Path, epochs: int) -> tuple[float, float]:
-    """Seconds and best validation macro F1 of what the `kd` stage does."""
+    """Seconds and best validation macro F1 of the way the `kd` stage does it."""
     start = time.perf_counter()
     set_seed(params.seed)
     labels = read_labels(data)
@@ -132,7 +132,7 @@ def page(rows: list[tuple[str, float, float]], epochs: int, lengths: pd.Series, 
             "",
             "| | seconds | validation macro F1 |",
             "|---|--:|--:|",
-            # a quick run has decimals: less than half a second is not "0"
+            # a quick run gets decimals, so that half a second is not "0"
             *(f"| {name} | {seconds:.{0 if seconds >= 10 else 2}f} | {f1:.3f} |" for name, seconds, f1 in rows),
             "",
             f"**{slow / fast:.1f} times as fast.** Both times begin before the models are loaded; ours has the "
