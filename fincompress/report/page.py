@@ -75,7 +75,7 @@ def _glance(results: Results, name: str) -> list[tuple[str, str]]:
     side = "below" if points >= 0 else "above"
     return [
         (f"{reference['size_mb'] / record['size_mb']:.1f}×", f"smaller than the {results.reference} on disk"),
-        (tables.times(record["speedup_real"]), "as fast, one sentence at a time as it comes"),
+        (tables.times(record["speedup_real"]), "as fast, one sentence at a time"),
         (f"{abs(points):.1f}", f"points of test macro F1 {side} the {results.reference}"),
         _flipped(record, results.reference),
     ]
