@@ -178,12 +178,13 @@ class Pipeline:
         return [entry.name for entry in self.networks[: names.index(network)] if entry.runtime == "torch"]
 
 
+_FINE_TUNED = "a pretrained encoder fine-tuned on the data below"
 _PRUNED = "a network without its least important attention heads, which are removed, not masked"
 
 PIPELINES = {
     "side_by_side": Pipeline(
         networks=(
-            Network("teacher", TeacherParams, "a pretrained encoder fine-tuned on the data below", torch_int8=True),
+            Network("teacher", TeacherParams, _FINE_TUNED, stage="teacher", torch_int8=True),
             Network("kd", KdParams, "a student of the teacher's soft labels (Hinton et al. 2015)"),
             Network(
                 "ikd",
@@ -204,8 +205,10 @@ PIPELINES = {
     ),
     "stacked": Pipeline(
         networks=(
-            Network("baseline", TeacherParams, "a pretrained encoder fine-tuned on the data below", stage="teacher"),
-            Network("prune", SparsePruneParams, f"{_PRUNED}; its smallest weights are zero", quantized=False),
+            Network("baseline", TeacherParams, _FINE_TUNED, stage="teacher"),
+            Network(
+                "prune", SparsePruneParams, f"{_PRUNED}; its smallest weights are zero", stage="prune", quantized=False
+            ),
             Network("recover", SoftLabelParams, "a pruned network distilled from the whole one", torch_int8=True),
         ),
         int8="quantize",

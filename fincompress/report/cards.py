@@ -8,10 +8,10 @@ from huggingface_hub import EvalResult, ModelCardData
 from fincompress.benchmark.origins import DATA_SETS, base_model, licence
 from fincompress.core.files import read_json
 from fincompress.core.registry import RUNTIMES, pipeline_of
-from fincompress.core.templating import template
 from fincompress.core.variants import Variant
 from fincompress.report import tables
 from fincompress.report.results import Results
+from fincompress.report.templating import template
 
 HARDEST = 3  # groups of test rows that a card names
 FEWEST_ROWS = 10  # of such a group

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fincompress.core.errors import InputError
 from fincompress.core.files import read_json, write_json
-from fincompress.core.params import load_params
+from fincompress.core.params import checked_params
 from fincompress.report.results import (
     Results,
     cost_per_million,
@@ -68,9 +68,7 @@ def test_the_default_int8_runtime_is_the_faster_one_at_real_lengths():
 
 def make_results(**changes) -> Results:
     """The committed results, with some of their parts replaced."""
-    found = load_results(
-        ROOT / "metrics", ROOT / "plots/tables", load_params("report", path=ROOT / "params.yaml").report
-    )
+    found = load_results(ROOT / "metrics", ROOT / "plots/tables", checked_params(ROOT / "params.yaml").report)
     return replace(found, **changes)
 
 
@@ -143,7 +141,7 @@ def test_missing_metrics_say_what_writes_them(tmp_path):
 
 
 def test_what_is_missing_of_a_run_is_named_with_what_writes_it(tmp_path):
-    params = load_params("report", path=ROOT / "params.yaml").report
+    params = checked_params(ROOT / "params.yaml").report
     metrics, tables = tmp_path / "metrics", tmp_path / "tables"
     shutil.copytree(ROOT / "metrics", metrics)
     with pytest.raises(InputError, match=r"breakdown\.csv: missing or empty; `dvc repro benchmark` writes it"):
