@@ -105,7 +105,7 @@ def _use_own_quantizers() -> None:
     extensions.QuantizedFunctionsCUDA._loaded_namespace = functions
 
 
-def _store_apart(module, state: dict[str, torch.Tensor], prefix: str, metadata: dict) -> None:
+def _store_apart(module: torch.nn.Module, state: dict[str, torch.Tensor], prefix: str, metadata: dict) -> None:
     """Give tensors that several names share (the ranges of an input to three layers) a copy each, as safetensors asks.
 
     All of them are equal, so loading them one after another restores the shared one.

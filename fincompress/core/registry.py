@@ -8,6 +8,7 @@ call them, so that reading a name loads no runtime.
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from importlib import import_module
+from typing import Any
 
 from fincompress.core.sections import (
     IkdParams,
@@ -109,10 +110,16 @@ INT8_RUNTIMES = tuple(runtime for runtime in RUNTIMES.values() if runtime.to_int
 """Those that networks are quantised for after training."""
 
 
-def load_object(reference: str) -> Callable:
-    """What `module:name` names; importing the module."""
+def load_object(reference: str | None) -> Callable:
+    """What `module:name` names; importing the module.
+
+    Raises:
+        ValueError: there is no reference: the runtime cannot do it.
+    """
+    if reference is None:
+        raise ValueError("the registry names no function for that")
     module, _, path = reference.partition(":")
-    found = import_module(module)
+    found: Any = import_module(module)
     for part in path.split("."):
         found = getattr(found, part)
     return found

@@ -5,6 +5,7 @@ entry in `ARCHITECTURES` and nothing more. Nothing heavy is imported here, since
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from fincompress.core.errors import InputError
 
@@ -26,7 +27,7 @@ class Architecture:
     reserved_positions: int = 0  # of max_position_embeddings, those that no word piece can have
 
 
-_BERT = {
+_BERT: dict[str, Any] = {
     "layers": "encoder.layer",
     "query": "attention.self.query",
     "key": "attention.self.key",

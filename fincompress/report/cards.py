@@ -3,6 +3,8 @@
 The front matter is the Hugging Face hub's (https://huggingface.co/docs/hub/model-cards).
 """
 
+from typing import Any
+
 from huggingface_hub import EvalResult, ModelCardData
 
 from fincompress.benchmark.origins import DATA_SETS, base_model, licence
@@ -75,7 +77,11 @@ def _origins(variant: Variant, models: dict) -> list[str]:
 
 
 def _front_matter(variant: Variant, record: dict, results: Results, source: str, identifier: str) -> str:
-    score = {"task_type": "text-classification", "dataset_type": source, "dataset_name": f"{source}, test split"}
+    score: dict[str, Any] = {
+        "task_type": "text-classification",
+        "dataset_type": source,
+        "dataset_name": f"{source}, test split",
+    }
     return ModelCardData(
         license=identifier,
         base_model=base_model(results.models["teacher"]["checkpoint"]),
