@@ -4,6 +4,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from fincompress.benchmark.comparators import make_comparators
 from fincompress.benchmark.latency import by_batch, by_length, round_medians
 from fincompress.benchmark.machine import environment
 from fincompress.benchmark.origins import describe
@@ -23,7 +24,6 @@ from fincompress.core.sections import BenchmarkParams, EvaluateParams
 from fincompress.core.variants import current_pipeline, measured_variants
 from fincompress.data.further import read_extra
 from fincompress.data.prepared import read_labels, read_split
-from fincompress.runtimes.comparators import make_comparators
 
 
 @dataclass(frozen=True)

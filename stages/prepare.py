@@ -24,9 +24,10 @@ def main(out: Path = Path("data"), summary: Path = Path("metrics/about/data.json
     params = load_params(Needs)
     source = read_source(params.prepare)
     frame, dropped = clean(source.rows)
-    if source.test is None:
+    if isinstance(params.prepare, PrepareParams):
         splits = split(frame, source.labels, params.prepare, params.seed)
     else:
+        assert source.test is not None, "AG News comes with its test rows"
         training = without(frame, source.test)
         dropped["in_test"] = len(frame) - len(training)
         splits = {**split_training(training, source.labels, params.prepare, params.seed), "test": source.test}

@@ -45,7 +45,7 @@ def main(
     before = read_json(source / "training.json").get("pruning")
     start = Structure(**before["start"]) if before else structure_of(model)
     schedule = removal_schedule(start, params.own, section, before)
-    whole = count_kinds(model) if isinstance(params.own, SparsePruneParams) else None
+    whole = count_kinds(model)
     labels = read_labels(data)
     train_set, val_set = (tokenise(read_split(data, name), labels, tokenizer) for name in ("train", "val"))
     with scratch_folder(section, vars(params), [data, source]) as scratch:

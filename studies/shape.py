@@ -61,9 +61,15 @@ def random_classifier(config: PreTrainedConfig, seed: int) -> PreTrainedModel:
 
 
 def _bert(layers: int, width: int) -> Callable[[int, int], PreTrainedModel]:
-    shape = {"num_hidden_layers": layers, "hidden_size": width, "num_attention_heads": 12}
     return lambda vocabulary, seed: random_classifier(
-        BertConfig(vocab_size=vocabulary, intermediate_size=4 * width, **shape), seed
+        BertConfig(
+            vocab_size=vocabulary,
+            num_hidden_layers=layers,
+            hidden_size=width,
+            num_attention_heads=12,
+            intermediate_size=4 * width,
+        ),
+        seed,
     )
 
 

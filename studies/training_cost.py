@@ -14,6 +14,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import pandas as pd
 import torch
@@ -63,7 +64,7 @@ def straightforward(
         )
         batch["labels"] = torch.tensor([labels.index(label) for label in rows["label"]])
         items = [{key: batch[key][row] for key in batch} for row in range(len(rows))]
-        return DataLoader(items, batch_size=params.kd.batch_size, shuffle=shuffle)
+        return DataLoader(cast(Any, items), batch_size=params.kd.batch_size, shuffle=shuffle)
 
     train_loader, val_loader = loader("train", shuffle=True), loader("val", shuffle=False)
     optimizer = torch.optim.AdamW(student.parameters(), params.kd.learning_rate, weight_decay=params.kd.weight_decay)

@@ -6,8 +6,9 @@ without padding. If the disk is too small for them, the teacher runs on every ba
 
 import math
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol, cast
 
 import numpy as np
 import torch
@@ -122,7 +123,7 @@ class StoredTargets:
         """Bytes that the files take up on disk."""
         return sum(2 * int(self._starts[name][-1]) * math.prod(shape) for name, shape in self._shapes.items())
 
-    def open(self, mode: str) -> None:
+    def open(self, mode: Literal["r", "w+"]) -> None:
         """Map the files for reading (`r`) or filling (`w+`)."""
         for name, shape in self._shapes.items():
             total = int(self._starts[name][-1])
@@ -172,7 +173,7 @@ def teacher_targets(
     stored = StoredTargets(folder, dataset["length"], len(layers), teacher.config.hidden_size, groups)
     logits_file = folder / "logits.npy"
     if is_main() and not logits_file.is_file():
-        logits = np.empty((len(dataset), teacher.config.num_labels), dtype=np.float32)
+        logits = np.empty((len(dataset), cast(int, teacher.config.num_labels)), dtype=np.float32)
         fits = stored.bytes() < _DISK_SHARE * shutil.disk_usage(folder.parent).free
         if not fits:
             print(f"ikd: no room for {stored.bytes() / 1e9:.1f} GB of targets; the teacher runs along with every batch")
@@ -193,7 +194,9 @@ def teacher_targets(
     return dataset, stored
 
 
-def intermediates(model: PreTrainedModel, inputs: dict[str, torch.Tensor], layers: list[int], groups: int):
+def intermediates(
+    model: PreTrainedModel, inputs: Mapping[str, torch.Tensor], layers: list[int], groups: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Logits [batch, labels], and hidden states and grouped attention of `layers`, as `Targets` gives them.
 
     Raises:
@@ -218,9 +221,10 @@ def add_projections(student: PreTrainedModel, teacher_width: int, layers: int) -
     They train with the student and are saved in its resume states. If the widths agree, they start as the identity.
     """
     width = student.config.hidden_size
-    student.projections = nn.ModuleList(nn.Linear(width, teacher_width) for _ in range(layers))
+    projections = [nn.Linear(width, teacher_width) for _ in range(layers)]
+    student.projections = nn.ModuleList(projections)
     if width == teacher_width:
-        for projection in student.projections:
+        for projection in projections:
             nn.init.eye_(projection.weight)
             nn.init.zeros_(projection.bias)
 

@@ -172,6 +172,7 @@ def _mean_absolute_inputs(
     mask: torch.Tensor | None = None
 
     def add(module, inputs):
+        assert mask is not None, "set before the model runs"
         sizes = inputs[0].abs() * mask[:, :, None]  # [batch, seq, features]
         totals[modules.index(module)] += sizes.sum(dim=(0, 1)).double().cpu().numpy()
 

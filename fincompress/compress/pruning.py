@@ -68,7 +68,7 @@ def least_important(importance: np.ndarray, count: int) -> list[tuple[int, int]]
         importance: [layers, heads], NaN where a head is already gone.
     """
     left = (~np.isnan(importance)).sum(axis=1)  # [layers]
-    chosen = []
+    chosen: list[tuple[int, int]] = []
     for flat in np.argsort(importance, axis=None, kind="stable"):  # NaN sorts last
         layer, head = divmod(int(flat), importance.shape[1])
         if len(chosen) == count or np.isnan(importance[layer, head]):
@@ -120,14 +120,9 @@ def prune(
         if finished.is_dir():  # appears whole or not at all
             model, record = load_model(str(finished)), read_json(finished / "training.json")
             continue
-        model.to("cuda" if torch.cuda.is_available() else "cpu")
-        scored = scoring_rows(val_set, params, seed)
-        importance = head_importance(model, tokenizer, scored, params.importance, seed)
         gone = target - record["rounds"][-1]["heads_removed"]
-        heads = least_important(importance, gone)
-        neurons = _neurons(model, tokenizer, scored, params.ffn_fraction * target / schedule[-1], start)
-        heads, neurons = agreed((heads, neurons))
-        remove(model, heads, neurons)
+        share = params.ffn_fraction * target / schedule[-1]
+        importance, heads = _remove_least(model, tokenizer, val_set, params, gone, share, start, seed)
         pruned = macro_f1(np.array(val_set["labels"]), predict(model, tokenizer, val_set))
         recovery = scratch / f"recovery-{number}"
         summary = train(
@@ -154,6 +149,31 @@ def prune(
     return model, record
 
 
+def _remove_least(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    val_set: Dataset,
+    params: PruneParams,
+    gone: int,
+    share: float,
+    start: Structure,
+    seed: int,
+) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """Take the `gone` least important heads out of `model`, and neurons until `share` of those at the start are gone.
+
+    Returns:
+        The importance of every head, [layers, heads], and those removed, as (layer, head).
+    """
+    model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+    scored = scoring_rows(val_set, params, seed)
+    importance = head_importance(model, tokenizer, scored, params.importance, seed)
+    heads = least_important(importance, gone)
+    neurons = _neurons(model, tokenizer, scored, share, start)
+    heads, neurons = agreed((heads, neurons))
+    remove(model, heads, neurons)
+    return importance, heads
+
+
 def scoring_rows(dataset: Dataset, params: PruneParams, seed: int) -> Dataset:
     """The rows that heads and neurons are scored on: all, or a random draw of as many mini-batches as `params` says."""
     if params.importance_batches is None:
@@ -172,7 +192,9 @@ def predict(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dataset:
     return predictions
 
 
-def _neurons(model, tokenizer, dataset, share: float, start: Structure) -> list[np.ndarray] | None:
+def _neurons(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dataset: Dataset, share: float, start: Structure
+) -> list[np.ndarray] | None:
     """The least important neurons of every layer: as many as bring the total removed to `share`."""
     if share == 0:
         return None

@@ -106,7 +106,7 @@ def _use_own_quantizers() -> None:
     extensions.QuantizedFunctionsCUDA._loaded_namespace = functions
 
 
-def _store_apart(module, state: dict[str, torch.Tensor], prefix: str, metadata: dict) -> None:
+def _store_apart(module: torch.nn.Module, state: dict[str, torch.Tensor], prefix: str, metadata: dict) -> None:
     """Give each name its own copy of a shared tensor (the ranges of an input to three layers), as safetensors requires.
 
     The copies are equal, so loading them one after another restores the shared tensor.

@@ -81,7 +81,7 @@ def sparsity(model: PreTrainedModel, before: dict[str, int]) -> list[dict]:
 
 def count_kinds(model: PreTrainedModel, nonzero: bool = False) -> dict[str, int]:
     """Kind of layer -> number of its parameters, or of those that are not zero. LayerNorms are `other`."""
-    kinds = {}
+    kinds: dict[int, str] = {}
     for kind, parts in (("attention", _ATTENTION), ("feed_forward", _FEED_FORWARD)):
         kinds |= {id(linear): kind for part in parts for linear in linears(model, part)}
     classifier = architecture_of(model.config.model_type).classifier

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from fincompress.core.errors import InputError
 from fincompress.core.processes import is_main
@@ -63,7 +64,7 @@ def write_json(path: Path, content: dict) -> None:
         temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def write_csv(path: Path, rows) -> None:
+def write_csv(path: Path, rows: Any) -> None:
     """Write a frame, or rows that make one, as CSV without an index, atomically."""
     import pandas as pd
 

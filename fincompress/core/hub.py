@@ -82,7 +82,7 @@ def read_splits(snapshot: Snapshot, columns: list[str], key: str) -> dict[str, l
     return {name: rows.select_columns(columns).to_list() for name, rows in splits.items()}
 
 
-def _reason(error: Exception, key: str) -> str:
+def _reason(error: BaseException, key: str) -> str:
     """Why a download failed and what would fix it."""
     if isinstance(error, LocalEntryNotFoundError) and error.__cause__ is not None:
         error = error.__cause__  # if the hub does not answer, the client looks in its cache and finds nothing

@@ -4,7 +4,7 @@ The file is read as YAML 1.2 (by ruamel.yaml, as in DVC), so that the `2e-05` th
 """
 
 import difflib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -122,12 +122,12 @@ def _with_networks(base: type[AnyParams], kind: str) -> type[AnyParams]:
     """`base` with a section for everything that the pipeline trains and converts."""
     pipeline = PIPELINES[kind]
     sections: dict[str, Any] = {network.name: (network.section, ...) for network in pipeline.networks}
-    return create_model(base.__name__, __base__=base, **sections, **{pipeline.int8: (PtqParams, ...)})
+    sections[pipeline.int8] = (PtqParams, ...)
+    return create_model(base.__name__, __base__=base, **sections)
 
 
-SCHEMAS = {
-    kind: _with_networks(base, kind) for kind, base in zip(PIPELINES, (SideBySideParams, StackedParams), strict=True)
-}
+_BASES: tuple[type[AnyParams], ...] = (SideBySideParams, StackedParams)
+SCHEMAS = {kind: _with_networks(base, kind) for kind, base in zip(PIPELINES, _BASES, strict=True)}
 """Value of the key `pipeline` (by default the first) -> the file's schema."""
 
 
@@ -224,11 +224,11 @@ def _kind(content: dict, path: Path) -> str:
     return kind
 
 
-def _describe(problem: dict, schema: type[Section]) -> str:
+def _describe(problem: Mapping, schema: type[Section]) -> str:
     """Word one pydantic problem as `key: what is wrong (got value)`."""
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        model = schema
+        model: Any = schema
         for part in problem["loc"][:-1]:
             model = model.model_fields[part].annotation
         near = difflib.get_close_matches(str(problem["loc"][-1]), model.model_fields, n=1)

@@ -8,6 +8,7 @@ by whoever calls them, so that reading a name loads no runtime.
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from importlib import import_module
+from typing import Any
 
 from fincompress.core.sections import (
     IkdParams,
@@ -109,10 +110,16 @@ INT8_RUNTIMES = tuple(runtime for runtime in RUNTIMES.values() if runtime.to_int
 """The runtimes for which networks are quantised after training."""
 
 
-def load_object(reference: str) -> Callable:
-    """The object that `module:name` names; imports the module."""
+def load_object(reference: str | None) -> Callable:
+    """What `module:name` names; importing the module.
+
+    Raises:
+        ValueError: there is no reference: the runtime cannot do it.
+    """
+    if reference is None:
+        raise ValueError("the registry names no function for that")
     module, _, path = reference.partition(":")
-    found = import_module(module)
+    found: Any = import_module(module)
     for part in path.split("."):
         found = getattr(found, part)
     return found
@@ -178,12 +185,13 @@ class Pipeline:
         return [entry.name for entry in self.networks[: names.index(network)] if entry.runtime == "torch"]
 
 
+_FINE_TUNED = "a pretrained encoder fine-tuned on the data below"
 _PRUNED = "a network without its least important attention heads, which are removed, not masked"
 
 PIPELINES = {
     "side_by_side": Pipeline(
         networks=(
-            Network("teacher", TeacherParams, "a pretrained encoder fine-tuned on the data below", torch_int8=True),
+            Network("teacher", TeacherParams, _FINE_TUNED, stage="teacher", torch_int8=True),
             Network("kd", KdParams, "a student of the teacher's soft labels (Hinton et al. 2015)"),
             Network(
                 "ikd",
@@ -204,8 +212,10 @@ PIPELINES = {
     ),
     "stacked": Pipeline(
         networks=(
-            Network("baseline", TeacherParams, "a pretrained encoder fine-tuned on the data below", stage="teacher"),
-            Network("prune", SparsePruneParams, f"{_PRUNED}; its smallest weights are zero", quantized=False),
+            Network("baseline", TeacherParams, _FINE_TUNED, stage="teacher"),
+            Network(
+                "prune", SparsePruneParams, f"{_PRUNED}; its smallest weights are zero", stage="prune", quantized=False
+            ),
             Network("recover", SoftLabelParams, "a pruned network distilled from the whole one", torch_int8=True),
         ),
         int8="quantize",

@@ -4,6 +4,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import typer
 
@@ -22,12 +23,12 @@ def run(command: Callable[..., None], trains: bool = False) -> None:
     """
 
     @functools.wraps(command)
-    def guarded(**options) -> None:
+    def guarded(**options: Any) -> None:
         try:
             if trains and processes.is_member():
                 processes.join()
             elif trains and (count := processes.wanted()) > 1:
-                raise typer.Exit(processes.launch(count, sys.modules["__main__"].__spec__.name, sys.argv[1:]))
+                raise typer.Exit(processes.launch(count, _running_module(), sys.argv[1:]))
             else:
                 # only the first GPU: if it sees several, Trainer enlarges the batches
                 os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
@@ -46,3 +47,11 @@ def run(command: Callable[..., None], trains: bool = False) -> None:
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(guarded)
     app()
+
+
+def _running_module() -> str:
+    """The module that `python -m` was given."""
+    spec = sys.modules["__main__"].__spec__
+    if spec is None:
+        raise RuntimeError("a stage that trains in several processes must be run by `python -m`")
+    return spec.name

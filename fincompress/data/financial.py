@@ -10,6 +10,7 @@ import math
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pandas as pd
 
@@ -158,7 +159,7 @@ def _json_scores(file: Path) -> list[tuple[str, float]]:
     return scored
 
 
-def _scored(text, score, where: str) -> tuple[str, float]:
+def _scored(text: Any, score: Any, where: str) -> tuple[str, float]:
     try:
         value = float(score)
     except (TypeError, ValueError):

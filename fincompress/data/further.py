@@ -64,8 +64,15 @@ def read_extra(files: list[str], labels: list[str], data: Path) -> dict[str, pd.
             raise InputError(f"params.yaml: evaluate.extra: two files are called {name}; rename one")
         if name in SPLITS:
             raise InputError(f"params.yaml: evaluate.extra: {file}: {name} is the name of a split; rename it")
-        columns = {"text_column": "text", "label_column": "label", "source_column": None, "phenomenon_column": None}
-        rows = read_files(FilesParams(path=file, labels=labels, **columns), lambda _: "evaluate.extra")
+        columns = FilesParams(
+            path=file,
+            labels=labels,
+            text_column="text",
+            label_column="label",
+            source_column=None,
+            phenomenon_column=None,
+        )
+        rows = read_files(columns, lambda _: "evaluate.extra")
         frames[name] = _unseen(rows, prepared)
         if frames[name].empty:
             raise InputError(f"{file}: every text is in the prepared data already (evaluate.extra)")

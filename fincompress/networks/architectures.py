@@ -5,6 +5,7 @@ architecture, add an entry to `ARCHITECTURES`. Nothing heavy is imported here, b
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from fincompress.core.errors import InputError
 
@@ -26,7 +27,7 @@ class Architecture:
     reserved_positions: int = 0  # how many of max_position_embeddings no word piece can have
 
 
-_BERT = {
+_BERT: dict[str, Any] = {
     "layers": "encoder.layer",
     "query": "attention.self.query",
     "key": "attention.self.key",

@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from transformers import (
@@ -46,7 +47,7 @@ def _reason(error: Exception) -> str:
     return str(error).strip().splitlines()[0].partition(". If you")[0]
 
 
-def load_model(checkpoint: str, **overrides) -> PreTrainedModel:
+def load_model(checkpoint: str, **overrides: Any) -> PreTrainedModel:
     """The checkpoint in a folder, pruned or whole, as a sequence classifier in fp32 and eval mode."""
     architecture = classifier_class(load_config(checkpoint))
     verbosity = transformers_logging.get_verbosity()
@@ -88,7 +89,9 @@ def load_tokenizer(checkpoint: str, max_length: int | None = None) -> PreTrained
     )
 
 
-def load_for_labels(checkpoint: str, labels: list[str], max_length: int, section: str = "teacher"):
+def load_for_labels(
+    checkpoint: str, labels: list[str], max_length: int, section: str = "teacher"
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a checkpoint to be fine-tuned on `labels`, with the rows of its head in our order.
 
     A checkpoint that was trained as a classifier names its outputs, in any order (`ProsusAI/finbert` has
@@ -126,7 +129,8 @@ def _is_classifier(config: PreTrainedConfig) -> bool:
 
 
 def _output_names(config: PreTrainedConfig) -> list[str]:
-    return [config.id2label[index].casefold() for index in range(config.num_labels)]
+    names = cast(dict[int, str], config.id2label)
+    return [names[index].casefold() for index in range(len(names))]
 
 
 def match_head(model: PreTrainedModel, labels: list[str]) -> list[str]:
@@ -151,13 +155,13 @@ def match_head(model: PreTrainedModel, labels: list[str]) -> list[str]:
 
 def output_layer(model: PreTrainedModel) -> torch.nn.Linear:
     """The last linear layer, whose rows are the labels."""
-    return model.get_submodule(architecture_of(model.config.model_type).classifier[-1])
+    return cast(torch.nn.Linear, model.get_submodule(architecture_of(model.config.model_type).classifier[-1]))
 
 
 def _name_outputs(model: PreTrainedModel, labels: list[str]) -> None:
     model.config.id2label = dict(enumerate(labels))
     model.config.label2id = {label: index for index, label in enumerate(labels)}
-    model.num_labels = len(labels)
+    model.num_labels = len(labels)  # type: ignore[assignment]  # a plain attribute, which Module's stub denies
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: Path, training: dict) -> None:

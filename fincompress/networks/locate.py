@@ -41,7 +41,7 @@ def locate(checkpoint: str, revision: str, section: str, key: str) -> Located:
         patterns = [*_CONFIGURATION, weights]
         snapshot = hub.download(checkpoint, revision, patterns, kind="model", key=section, instead=instead)
         if any(snapshot.folder.glob(weights)):
-            origin = {"checkpoint": checkpoint, "revision": revision, "commit": snapshot.commit}
+            origin: dict[str, str | None] = {"checkpoint": checkpoint, "revision": revision, "commit": snapshot.commit}
             return Located(str(snapshot.folder), origin)
     raise InputError(
         f"params.yaml: {section}.{key}: `{checkpoint}` at {snapshot.commit} has neither model.safetensors nor "

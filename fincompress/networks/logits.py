@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ def model_logits(
     dataset: Dataset, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, description: str
 ) -> np.ndarray:
     """Run `model` once over `dataset`; returns float32 [rows, labels] in the order of the rows."""
-    logits = np.empty((len(dataset), model.config.num_labels), dtype=np.float32)
+    logits = np.empty((len(dataset), cast(int, model.config.num_labels)), dtype=np.float32)
     for rows, batch in model_batches(dataset, model, tokenizer, description):
         logits[rows] = model(**batch).logits.float().cpu().numpy()
     return logits

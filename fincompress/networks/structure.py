@@ -5,8 +5,9 @@ model.safetensors are all that `checkpoints.load_model` needs. Attention modules
 of heads from the width of their projections, so smaller projections are enough: no module is subclassed or masked.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -46,7 +47,7 @@ def linears(model: PreTrainedModel, part: str) -> list[torch.nn.Linear]:
     """The linear layer `part` (a field of `Architecture`) of every encoder layer, in order."""
     architecture = architecture_of(model.config.model_type)
     layers = model.base_model.get_submodule(architecture.layers)
-    return [layer.get_submodule(getattr(architecture, part)) for layer in layers]
+    return [cast(torch.nn.Linear, layer.get_submodule(getattr(architecture, part))) for layer in layers.children()]
 
 
 def remove(model: PreTrainedModel, heads: Collection[tuple[int, int]], neurons: list[np.ndarray] | None = None) -> None:
@@ -82,7 +83,7 @@ def classifier_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
     """
     if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
         raise InputError(f"transformers has no text classifier for a model of type `{config.model_type}`")
-    base = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
+    base: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
     if not is_pruned(config):
         return base
 
@@ -96,7 +97,7 @@ def classifier_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
     return PrunedClassifier
 
 
-def _keep(model: PreTrainedModel, heads, neurons) -> None:
+def _keep(model: PreTrainedModel, heads: Iterable[Any], neurons: Iterable[Any]) -> None:
     """Reduce every layer to the heads and neurons at these current positions."""
     size = head_size(model.config)
     rows = [(np.asarray(positions)[:, None] * size + np.arange(size)).ravel() for positions in heads]

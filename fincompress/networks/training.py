@@ -5,11 +5,13 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from datasets import Dataset
 from dvclive import Live
 from transformers import (
     EarlyStoppingCallback,
+    EvalPrediction,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PrinterCallback,
@@ -73,7 +75,7 @@ def train(
         train_dataset=train_set,
         eval_dataset=val_set,
         data_collator=lambda rows: _pad(rows, tokenizer),
-        compute_metrics=lambda result: scores(result.label_ids, result.predictions.argmax(axis=-1)),
+        compute_metrics=_validation_scores,
         callbacks=[EarlyStoppingCallback(params.patience), _Curves(scratch / "curves", params.epochs), *callbacks],
     )
     trainer.objective = objective
@@ -96,6 +98,11 @@ def train(
     _publish_curves(scratch / "curves", curves)
     model.eval()
     return summary
+
+
+def _validation_scores(result: EvalPrediction) -> dict[str, float]:
+    """Scores of a pass over the validation set: logits [rows, labels], label ids [rows]."""
+    return scores(np.asarray(result.label_ids), np.asarray(result.predictions).argmax(axis=-1))
 
 
 def set_dropout(model: PreTrainedModel, probability: float) -> None:
@@ -148,7 +155,7 @@ class _ObjectiveTrainer(Trainer):
     objective: Objective | None = None
     model_accepts_loss_kwargs = False  # the loss is a mean over the batch, whatever the model would accept
 
-    def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
+    def compute_loss(self, model, inputs, return_outputs=False, **kwargs):  # type: ignore[override]  # takes them by name
         if self.objective is None or not model.training:
             return super().compute_loss(model, inputs, return_outputs=return_outputs)
         loss, outputs = self.objective(model, inputs)
@@ -180,6 +187,7 @@ class _Curves(TrainerCallback):
                 )
 
     def _log(self, logs: dict) -> None:
+        assert self.live is not None, "made when training begins"
         self.live.step = round(logs["epoch"])
         for key, name in CURVES.items():
             if key in logs:

@@ -3,15 +3,17 @@
 The front matter is in the Hugging Face hub's format (https://huggingface.co/docs/hub/model-cards).
 """
 
+from typing import Any
+
 from huggingface_hub import EvalResult, ModelCardData
 
 from fincompress.benchmark.origins import DATA_SETS, base_model, licence
 from fincompress.core.files import read_json
 from fincompress.core.registry import RUNTIMES, pipeline_of
-from fincompress.core.templating import template
 from fincompress.core.variants import Variant
 from fincompress.report import tables
 from fincompress.report.results import Results
+from fincompress.report.templating import template
 
 HARDEST = 3  # groups of test rows to name in a card
 FEWEST_ROWS = 10  # in such a group
@@ -75,7 +77,11 @@ def _origins(variant: Variant, models: dict) -> list[str]:
 
 
 def _front_matter(variant: Variant, record: dict, results: Results, source: str, identifier: str) -> str:
-    score = {"task_type": "text-classification", "dataset_type": source, "dataset_name": f"{source}, test split"}
+    score: dict[str, Any] = {
+        "task_type": "text-classification",
+        "dataset_type": source,
+        "dataset_name": f"{source}, test split",
+    }
     return ModelCardData(
         license=identifier,
         base_model=base_model(results.models["teacher"]["checkpoint"]),

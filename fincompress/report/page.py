@@ -7,11 +7,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from fincompress.benchmark.flips import KINDS
-from fincompress.core.templating import template
 from fincompress.report import tables
 from fincompress.report.figures.style import INK
 from fincompress.report.results import Results
 from fincompress.report.selection import fastest_within
+from fincompress.report.templating import template
 
 FLIP_TITLES = dict(zip(KINDS, ("right → wrong", "wrong → right", "wrong → wrong"), strict=True))
 

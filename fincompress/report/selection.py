@@ -6,6 +6,7 @@ Like everything that is chosen here, it is chosen by macro F1 on the validation 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from fincompress.core.errors import InputError
 from fincompress.core.variants import reference_of
@@ -81,7 +82,7 @@ def value_of(records: dict[str, dict], name: str, key: str) -> float:
     Raises:
         InputError: the record lacks it.
     """
-    value = records[name]
+    value: Any = records[name]
     for part in key.split("."):
         value = value.get(part) if isinstance(value, dict) else None
     if not isinstance(value, int | float) or isinstance(value, bool):
@@ -122,7 +123,8 @@ def select(
     without = {option: names[0] for option, names in others.items() if names}
     reason = "Each limit can be met, but not all at once."
     for limit in limits:
-        if name := without.get(limit.option):
+        if limit.option in without:
+            name = without[limit.option]
             reason += f" Without {limit} it would be {name} ({limit.value(records[name]):.3g} {limit.unit})."
     return Choice(None, reason, [], [], without)
 

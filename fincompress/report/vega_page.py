@@ -36,7 +36,8 @@ img { max-width: 100%%; height: auto; }
 def main(path: Path = Path(".dvc/plots_page.html")) -> None:
     """Write the template with its placeholders `{refresh_tag}` and `{plot_divs}`."""
     # Its own scope keeps the bundle's many short names away from the plots' scripts; it exports through `window`.
-    script = "(function () {" + vl_convert.javascript_bundle().replace("</script", "<\\/script") + "})();"
+    bundle = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub lacks the default
+    script = "(function () {" + bundle.replace("</script", "<\\/script") + "})();"
     with atomic_file(path) as temporary:
         temporary.write_text(PAGE % script, encoding="utf-8")
 

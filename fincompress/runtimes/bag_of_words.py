@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -58,5 +59,5 @@ class BagOfWords:
         return cls(stored["labels"], vectoriser, tensors["weight"], tensors["bias"])
 
 
-def _vectoriser(**options) -> TfidfVectorizer:
+def _vectoriser(**options: Any) -> TfidfVectorizer:
     return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, dtype=np.float32, **options)

@@ -4,10 +4,14 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fincompress.runtimes.base import ACTIVATIONS, DYNAMIC, TransformerClassifier
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 
 class OnnxClassifier(TransformerClassifier):
@@ -26,7 +30,7 @@ class OnnxClassifier(TransformerClassifier):
         self.dynamic = self.session.get_modelmeta().custom_metadata_map.get(ACTIVATIONS) == DYNAMIC
 
     @staticmethod
-    def _load(model: str | bytes, threads: int):
+    def _load(model: str | bytes, threads: int) -> "onnxruntime.InferenceSession":
         """A session for a file or its content."""
         import onnxruntime
 

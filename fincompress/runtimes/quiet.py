@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterator
 from types import ModuleType
 
-sys.modules.setdefault("openvino_telemetry", None)
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None is how Python spells absent
 
 import openvino  # noqa: E402, after the switch
 

@@ -9,8 +9,8 @@ import numpy as np
 from fincompress.core.errors import InputError
 from fincompress.core.files import atomic_folder, check_new, read_json
 from fincompress.core.registry import RUNTIMES, load_object
-from fincompress.core.templating import template
 from fincompress.data.sources import read_embedded
+from fincompress.report.templating import template
 from fincompress.runtimes.base import predict_logits
 from fincompress.runtimes.registry import open_classifier, runtime_of
 

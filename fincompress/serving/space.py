@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fincompress.core.errors import InputError
 from fincompress.core.files import atomic_folder, check_new, folder_bytes
-from fincompress.core.templating import template
+from fincompress.report.templating import template
 from fincompress.runtimes.registry import runtime_of
 
 MODULES = (

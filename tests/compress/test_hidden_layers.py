@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import LABELS, make_checkpoint
-from test_training import params as training_params
+from settings import training_params
 
 from fincompress.compress import hidden_layers as intermediate
 from fincompress.compress.hidden_layers import (

@@ -4,7 +4,6 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,6 @@ from fincompress.compress.ptq import calibration_texts, save_torch_int8, to_onnx
 from fincompress.core.errors import InputError
 from fincompress.core.files import folder_bytes, read_json
 from fincompress.core.sections import PtqParams, TrainingParams
-from fincompress.core.variants import PIPELINES
 from fincompress.networks.batches import tokenise
 from fincompress.networks.checkpoints import load_for_labels, load_model, load_tokenizer, save
 from fincompress.networks.training import train
@@ -76,7 +74,7 @@ def models(tmp_path_factory) -> dict[str, Path]:
     save(model, tokenizer, folders["fp32"], summary)
     to_openvino(folders["fp32"], folders["ov_fp32"])
     to_onnx(folders["fp32"], folders["ort_fp32"])
-    to_openvino_int8(folders["fp32"], folders["ov_int8"], calibration_texts(TRAIN, 16, seed=0), PARAMS)
+    to_openvino_int8(folders["fp32"], folders["ov_int8"], PARAMS, calibration_texts(TRAIN, 16, seed=0))
     to_onnx_int8(folders["fp32"], folders["ort_int8"], PARAMS)
     return folders
 
@@ -108,7 +106,8 @@ def test_torch_int8_predicts_as_fp32(models):
 def test_a_saved_model_gives_the_same_logits_in_a_fresh_process(models, name, tmp_path):
     program = (
         "import sys; from pathlib import Path; import numpy as np;"
-        "from fincompress.runtime import open_classifier, predict_logits;"
+        "from fincompress.runtimes.base import predict_logits;"
+        "from fincompress.runtimes.registry import open_classifier;"
         f"c = open_classifier(Path({str(models[name])!r}), {RUNTIMES[name]!r}, 1);"
         f"np.save({str(tmp_path / 'logits.npy')!r}, predict_logits(c, {TEXTS[:20]!r}));"
         "print([m for m in ('torch', 'transformers', 'nncf', 'openvino_telemetry') if sys.modules.get(m)])"
@@ -178,7 +177,7 @@ def test_weights_and_embeddings_are_stored_as_int8(models):
 def test_an_int8_folder_is_about_a_quarter_of_the_fp32_one(tmp_path):
     """The tiny models above are mostly graph and tokenizer; this one is mostly weights, as a real one is."""
     checkpoint = make_checkpoint(tmp_path / "wide", layers=1, hidden_size=512)
-    to_openvino_int8(checkpoint, tmp_path / "ov", TRAIN["text"].head(4).tolist(), PARAMS)
+    to_openvino_int8(checkpoint, tmp_path / "ov", PARAMS, TRAIN["text"].head(4).tolist())
     to_onnx_int8(checkpoint, tmp_path / "ort", PARAMS)
     save_torch_int8(checkpoint, tmp_path / "torch")
     fp32 = folder_bytes(checkpoint)
@@ -190,7 +189,7 @@ def test_an_int8_folder_is_about_a_quarter_of_the_fp32_one(tmp_path):
 def test_the_classifier_can_stay_in_float(models, tmp_path, fmt):
     params = PtqParams(calibration_samples=4, keep_classifier_float=True)
     if fmt == "ov":
-        to_openvino_int8(models["fp32"], tmp_path / "out", TEXTS[:4], params)
+        to_openvino_int8(models["fp32"], tmp_path / "out", params, TEXTS[:4])
         graph = openvino.Core().read_model(tmp_path / "out" / "openvino_model.xml")
         last = [node for node in graph.get_ordered_ops() if node.get_type_name() == "MatMul"][-1]
         kind = last.input(1).get_source_output().get_node()
@@ -220,9 +219,6 @@ def ptq_stage(tmp_path, monkeypatch):
     (tmp_path / "models").mkdir()
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(
-        ptq, "current_pipeline", lambda: replace(PIPELINES["side_by_side"], quantized={"kd": ("ov", "ort")})
-    )
     return ptq
 
 
@@ -230,22 +226,21 @@ def test_ptq_reads_no_held_out_text(models, ptq_stage, monkeypatch):
     Path("models/kd").symlink_to(models["fp32"])
     seen = []
     monkeypatch.setattr(ptq_stage, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))  # sees the patches
-    monkeypatch.setattr(ptq_stage, "to_openvino_int8", lambda checkpoint, out, texts, params: seen.extend(texts))
-    monkeypatch.setattr(ptq_stage, "to_onnx_int8", lambda checkpoint, out, params: None)
-    ptq_stage.main("ptq")
+    monkeypatch.setattr(ptq_stage, "load_object", lambda _: lambda checkpoint, out, params, texts: seen.extend(texts))
+    ptq_stage.main("ptq", "kd")
     assert seen and set(seen) <= set(TRAIN["text"])
 
 
 def test_ptq_names_a_missing_checkpoint_and_writes_nothing(ptq_stage):
     with pytest.raises(InputError, match="models/kd"):
-        ptq_stage.main("ptq")
+        ptq_stage.main("ptq", "kd")
     assert not [path for path in Path("models").rglob("*") if path.is_file()]
 
 
 def test_a_model_is_the_same_files_whatever_the_process_converted_before(models, tmp_path):
     to_openvino(models["fp32"], tmp_path / "other")
     for name in ("first", "second"):
-        to_openvino_int8(models["fp32"], tmp_path / name, TEXTS[:2], PARAMS)
+        to_openvino_int8(models["fp32"], tmp_path / name, PARAMS, TEXTS[:2])
         to_onnx_int8(models["fp32"], tmp_path / f"{name}_ort", PARAMS)
     for first in [*(tmp_path / "first").iterdir(), *(tmp_path / "first_ort").iterdir()]:
         second = tmp_path / first.parent.name.replace("first", "second") / first.name
@@ -253,9 +248,9 @@ def test_a_model_is_the_same_files_whatever_the_process_converted_before(models,
 
 
 def test_a_failing_conversion_leaves_nothing(models, tmp_path, monkeypatch):
-    monkeypatch.setattr("fincompress.quantization.save_openvino", lambda *_: 1 / 0)
+    monkeypatch.setattr("fincompress.compress.ptq.save_openvino", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        to_openvino_int8(models["fp32"], tmp_path / "out", TEXTS[:2], PARAMS)
+        to_openvino_int8(models["fp32"], tmp_path / "out", PARAMS, TEXTS[:2])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -347,7 +342,7 @@ def test_nothing_reports_over_the_network():
         "import socket, sys\n"
         "def refuse(*_): raise SystemExit('looked for the network')\n"
         "socket.socket.connect = socket.getaddrinfo = refuse\n"
-        "from fincompress.offline import load_nncf\n"
+        "from fincompress.runtimes.quiet import load_nncf\n"
         "load_nncf()\n"
         "import threading; print(sys.modules['openvino_telemetry'], threading.active_count())"
     )

@@ -15,12 +15,12 @@ from fincompress.compress import pruning
 from fincompress.compress.pruning import least_important, predict, prune, removal_schedule, scoring_rows
 from fincompress.core.errors import InputError
 from fincompress.core.files import read_json
-from fincompress.core.sections import FirstPruneParams
+from fincompress.core.sections import PruneParams
 from fincompress.networks.checkpoints import load_model, save
 from fincompress.networks.structure import Structure, structure_of
 
 
-def params(**changes) -> FirstPruneParams:
+def params(**changes) -> PruneParams:
     values = {
         "source": "teacher",
         "heads_fraction": 0.5,
@@ -36,7 +36,7 @@ def params(**changes) -> FirstPruneParams:
         "dropout": 0.1,
         "warmup_ratio": 0.1,
     }
-    return FirstPruneParams(**{**values, **changes})
+    return PruneParams(**{**values, **changes})
 
 
 @pytest.fixture(autouse=True)

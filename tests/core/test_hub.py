@@ -1,7 +1,6 @@
 """Downloads with the real client from a local hub: pinning, resuming, the cache, one clear error for each failure."""
 
 import json
-import os
 import random
 import subprocess
 import sys
@@ -11,9 +10,9 @@ import pandas as pd
 import pytest
 import torch
 from conftest import LABELS, ROOT, make_checkpoint
-from hub_server import COMMIT, Hub
+from hub_server import COMMIT, Hub, environment
 from local_server import serving
-from test_financial import archive
+from phrasebank_archive import archive
 from transformers import BertForSequenceClassification
 
 from fincompress.core.files import read_json
@@ -60,21 +59,16 @@ def hub(files):
         yield server
 
 
-def environment(hub: Hub, home: Path, **changes: str) -> dict[str, str]:
-    values = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_TELEMETRY": "1"}
-    return {**os.environ, **values, **changes}
-
-
 def call(hub: Hub, home: Path, code: str, **changes: str) -> dict:
     """Run `code`, which sets `answer`, in a process of its own, since the client reads its settings on import."""
     program = f"""
 import json
-from fincompress.errors import InputError
-from fincompress.financial import read_financial
-from fincompress.locate import locate
-from fincompress.params import load_params
+from fincompress.core.errors import InputError
+from fincompress.data.financial import read_financial
+from fincompress.networks.locate import locate
+from fincompress.core.params import checked_params
 try:
-    prepare = load_params("prepare").prepare
+    prepare = checked_params().prepare
     {code}
 except InputError as error:
     answer = {{"error": str(error)}}

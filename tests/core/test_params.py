@@ -1,13 +1,25 @@
 """params.yaml is checked as a whole, and every mistake is named."""
 
+import re
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 from conftest import ROOT
 from ruamel.yaml import YAML
 
 from fincompress.core.errors import InputError
-from fincompress.core.params import Params, load_params
+from fincompress.core.params import Key, checked_params, keys_of, load_params
+from fincompress.core.sections import KdParams, TeacherParams
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """What a stage that distils could need."""
+
+    seed: int
+    kd: KdParams
 
 
 @pytest.fixture
@@ -30,12 +42,12 @@ def write(tmp_path):
 
 
 def test_the_committed_file_is_valid_and_complete():
-    loaded = load_params(*Params.model_fields, path=ROOT / "params.yaml")
-    assert set(vars(loaded)) == set(Params.model_fields)
+    content = YAML(typ="safe").load(ROOT / "params.yaml")
+    assert set(content) | {"pipeline"} == set(checked_params(ROOT / "params.yaml").model_dump())
 
 
 def test_only_the_sections_asked_for_can_be_read():
-    params = load_params("seed", "kd", path=ROOT / "params.yaml")
+    params = load_params(Distilled, path=ROOT / "params.yaml")
     with pytest.raises(AttributeError):
         _ = params.teacher
 
@@ -60,7 +72,7 @@ def test_only_the_sections_asked_for_can_be_read():
         ("teacher.max_length", 64, "benchmark.padded_length: 128 is more than the 64 word pieces"),
         ("benchmark.lengths", [16, 512], "benchmark.lengths: 512 is more than the 128 word pieces"),
         ("evaluate.opposite_labels", ["bad", "positive"], "evaluate.opposite_labels: `bad` is none of the labels"),
-        ("ship.variants", ["kd_int8"], "ship.variants.0: Input should be 'teacher', 'kd'"),
+        ("ship.variants", ["kd_int8"], "ship.variants: the pipeline keeps no `kd_int8`"),
         ("kd.weight_decay", float("nan"), "kd.weight_decay"),
         ("prune30.heads_fraction", 1.0, "prune30.heads_fraction: Input should be less than 1 (got 1.0)"),
         ("prune50.heads_fraction", 0, "prune50.heads_fraction: Input should be greater than 0 (got 0)"),
@@ -72,7 +84,7 @@ def test_only_the_sections_asked_for_can_be_read():
         (
             "qat.source",
             "nothing",
-            "qat.source: Input should be 'teacher', 'kd', 'ikd', 'prune30' or 'prune50' (got 'nothing')",
+            "qat.source: expected one of teacher, kd, ikd, prune30, prune50 (got 'nothing')",
         ),
         ("qat.calibration_samples", 0, "qat.calibration_samples: Input should be greater than or equal to 1 (got 0)"),
         ("ptq.keep_classifier_float", "no", "ptq.keep_classifier_float: Input should be a valid boolean (got 'no')"),
@@ -82,7 +94,7 @@ def test_only_the_sections_asked_for_can_be_read():
 )
 def test_a_wrong_value_is_named_in_one_line(write, key, value, message):
     with pytest.raises(InputError) as error:
-        load_params("seed", path=write({key: value}))
+        checked_params(write({key: value}))
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -92,27 +104,27 @@ def test_opposite_labels_are_two_of_the_labels_in_use_or_none(write):
     with pytest.raises(
         InputError, match="`negative` is none of the labels bad, mixed, good; name two of them, or null"
     ):
-        load_params("seed", path=write(own))
+        checked_params(write(own))
     for pair in (["good", "bad"], None):
-        assert load_params("evaluate", path=write({**own, "evaluate.opposite_labels": pair})).evaluate
+        assert checked_params(write({**own, "evaluate.opposite_labels": pair})).evaluate
     unused = {"prepare.files.labels": ["bad", "good"]}  # the source is another
-    assert load_params("evaluate", path=write(unused)).evaluate.opposite_labels == ["negative", "positive"]
+    assert checked_params(write(unused)).evaluate.opposite_labels == ["negative", "positive"]
 
 
 def test_a_seed_can_be_given_in_place_of_the_files(write):
-    assert load_params("seed", "kd", seed=7, path=write({})).seed == 7
-    assert load_params("seed", path=write({"seed": 0})).seed == 0
+    assert load_params(Distilled, seed=7, path=write({})).seed == 7
+    assert checked_params(write({"seed": 0})).seed == 0
 
 
 def test_all_mistakes_are_named_at_once(write):
     with pytest.raises(InputError, match=r"student\.layers.*kd\.alpha"):
-        load_params("seed", path=write({"kd.alpha": -1, "student.layers": 0}))
+        checked_params(write({"kd.alpha": -1, "student.layers": 0}))
 
 
 def test_the_notation_that_dvc_writes_is_a_number(write):
     path = write({"teacher.learning_rate": 0.125})
     path.write_text(path.read_text().replace("0.125", "2e-05"))
-    assert load_params("teacher", path=path).teacher.learning_rate == 2e-5
+    assert checked_params(path).teacher.learning_rate == 2e-5
 
 
 @pytest.mark.parametrize(
@@ -122,9 +134,38 @@ def test_the_notation_that_dvc_writes_is_a_number(write):
 def test_a_broken_file_is_named(tmp_path, content, message):
     (tmp_path / "params.yaml").write_text(content)
     with pytest.raises(InputError, match=message):
-        load_params("seed", path=tmp_path / "params.yaml")
+        checked_params(tmp_path / "params.yaml")
 
 
 def test_a_missing_file_says_where_to_run(tmp_path):
     with pytest.raises(InputError, match="run from the folder"):
-        load_params("seed", path=tmp_path / "params.yaml")
+        checked_params(tmp_path / "params.yaml")
+
+
+def test_needs_are_read_from_the_keys_that_they_name(write):
+    @dataclass(frozen=True)
+    class Needs:
+        seed: int
+        own: Annotated[TeacherParams, Key("{section}")]
+        transfer: Annotated[list[str], Key("kd.transfer")]
+
+    assert keys_of(Needs, "teacher") == {"seed": "seed", "own": "teacher", "transfer": "kd.transfer"}
+    params = load_params(Needs, "teacher", path=write({"kd.transfer": ["news.txt"]}))
+    assert (params.own.checkpoint, params.transfer) == ("minilm", ["news.txt"])
+    with pytest.raises(InputError, match="a pipeline of kind side_by_side has no section baseline"):
+        load_params(Needs, "baseline", path=write({}))
+
+
+def test_a_network_cannot_start_from_a_later_one_or_from_itself(write):
+    message = "prune30.source: expected one of teacher, kd, ikd (got '{}')"
+    for source in ("prune30", "prune50", "qat"):
+        with pytest.raises(InputError, match=re.escape(message.format(source))):
+            checked_params(write({"prune30.source": source}))
+    assert checked_params(write({"prune50.source": "prune30"}))
+
+
+def test_a_variant_that_the_pipeline_does_not_keep_cannot_be_shipped(write):
+    with pytest.raises(
+        InputError, match=r"ship.variants: the pipeline keeps no `kd_ort_in8`; did you mean `kd_ort_int8`"
+    ):
+        checked_params(write({"ship.variants": ["teacher", "kd_ort_in8"]}))

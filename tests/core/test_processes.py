@@ -16,6 +16,7 @@ from fincompress.core import stage
 from fincompress.core.errors import InputError
 from fincompress.core.files import read_json, write_json
 from fincompress.core.params import load_params
+from stages import kd
 
 TRAINED = ("teacher", "ikd", "prune30", "qat")  # every objective, and rounds that are saved in between
 
@@ -44,7 +45,7 @@ def test_a_batch_that_cannot_be_shared_is_named(monkeypatch):
     monkeypatch.setattr(distributed, "_joined", True)
     monkeypatch.setenv("WORLD_SIZE", "3")
     with pytest.raises(InputError, match=r"params.yaml: kd.batch_size: 32 texts cannot be shared by 3 processes"):
-        load_params("seed", "kd")
+        load_params(kd.Needs)
 
 
 @pytest.mark.parametrize("value", ["two", "0", "-1"])

@@ -2,14 +2,14 @@
 
 import json
 import zipfile
-from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from phrasebank_archive import archive
 
 from fincompress.benchmark.origins import TRAINED_ON
 from fincompress.core.errors import InputError
-from fincompress.core.params import load_params
+from fincompress.core.params import checked_params
 from fincompress.core.sections import FINANCIAL_LABELS, FiqaParams, PhrasebankParams
 from fincompress.data import financial
 from fincompress.data.financial import FIQA, PHRASEBANK, read_financial, read_fiqa, read_phrasebank
@@ -18,7 +18,6 @@ from fincompress.data.readers import COLUMNS
 from fincompress.data.splits import clean, split
 
 SHARED = ROOT.parent / "shared" / "data"
-LINES = "Profit in caf\xe9s rose .@positive\r\nWrite to a@b.fi .@neutral\r\nSales fell .@Negative\r\n"
 
 
 def phrasebank(path, **changes) -> PhrasebankParams:
@@ -29,15 +28,6 @@ def phrasebank(path, **changes) -> PhrasebankParams:
 def fiqa(path, **changes) -> FiqaParams:
     values = {"repository": "pauri32/fiqa-2018", "revision": "main", "positive_above": 0.1, "negative_below": -0.1}
     return FiqaParams(path=str(path), **{**values, **changes})
-
-
-def archive(path: Path, lines: str = LINES, level: str = "AllAgree") -> Path:
-    """A zip as the original: a folder with the text files, and what macOS leaves beside it."""
-    with zipfile.ZipFile(path, "w") as target:
-        target.writestr("__MACOSX/FinancialPhraseBank-v1.0/Sentences_AllAgree.txt", b"\x00\x05\x16\x07")
-        target.writestr("__MACOSX/FinancialPhraseBank-v1.0/._Sentences_AllAgree.txt", b"\x00")
-        target.writestr(f"FinancialPhraseBank-v1.0/Sentences_{level}.txt", lines.encode("latin-1"))
-    return path
 
 
 def records(**scores) -> str:
@@ -157,6 +147,6 @@ def test_the_real_data_give_3370_rows_and_no_text_on_two_sides():
     rows, dropped = clean(frame)
     assert len(rows) == 3370 and dropped == {"conflicting": 0, "duplicates": 5}
     assert rows["source"].value_counts().to_dict() == {PHRASEBANK: 2259, FIQA: 1111}
-    parts = split(rows, FINANCIAL_LABELS, load_params("prepare", path=ROOT / "params.yaml").prepare, 42)
+    parts = split(rows, FINANCIAL_LABELS, checked_params(ROOT / "params.yaml").prepare, 42)
     sides = [set(part["text"].map(normalise)) for part in parts.values()]
     assert sum(map(len, sides)) == 3370 == len(set.union(*sides))

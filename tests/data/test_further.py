@@ -7,8 +7,8 @@ import pytest
 from conftest import LABELS
 
 from fincompress.core.errors import InputError
-from fincompress.data.further import add_transfer, read_extra, read_unlabelled
-from fincompress.networks.batches import NO_LABEL, tokenise
+from fincompress.data.further import read_extra, read_transfer, read_unlabelled
+from fincompress.networks.batches import NO_LABEL, add_unlabelled, tokenise
 from fincompress.networks.checkpoints import load_tokenizer
 
 TEXTS = ["Sales rose.", "Sales fell.", "The board met."]
@@ -29,7 +29,8 @@ def test_transfer_texts_join_the_training_rows_without_a_label(checkpoint, data,
     train_set = tokenise(pd.read_csv(data / "train.csv"), LABELS, tokenizer)
     (tmp_path / "a.txt").write_text("Profit doubled.\n\n  THE board   met. \nCosts ran away.\n")
     (tmp_path / "b.csv").write_text("date,text\n2020,Profit  doubled.\n2020,Nothing new\n")
-    joined = add_transfer(train_set, [str(tmp_path / "a.txt"), str(tmp_path / "b.csv")], data, tokenizer)
+    fresh = read_transfer([str(tmp_path / "a.txt"), str(tmp_path / "b.csv")], data)
+    joined = add_unlabelled(train_set, fresh, tokenizer)
     assert joined["labels"] == [LABELS.index("positive"), NO_LABEL, NO_LABEL, NO_LABEL]
     expected = tokenizer(["Sales rose.", "Profit doubled.", "Costs ran away.", "Nothing new"])["input_ids"]
     assert joined["input_ids"] == expected and joined["length"] == [len(ids) for ids in expected]
@@ -37,7 +38,7 @@ def test_transfer_texts_join_the_training_rows_without_a_label(checkpoint, data,
 
 
 def test_no_files_leave_the_training_rows_as_they_are(data):
-    assert add_transfer("rows", [], data, None) == "rows"
+    assert add_unlabelled("rows", read_transfer([], data), None) == "rows"
 
 
 @pytest.mark.parametrize("suffix", [".txt", ".csv", ".tsv", ".jsonl", ".parquet"])
@@ -75,7 +76,7 @@ def test_a_bad_file_is_named(tmp_path, name, content, message):
 def test_nothing_new_is_an_error(data, tmp_path):
     (tmp_path / "a.txt").write_text("sales  ROSE.\n")
     with pytest.raises(InputError, match=r"kd\.transfer: every text of .*a\.txt is in the prepared data"):
-        add_transfer("rows", [str(tmp_path / "a.txt")], data, None)
+        read_transfer([str(tmp_path / "a.txt")], data)
 
 
 def test_an_extra_set_keeps_what_the_splits_do_not_hold(data, tmp_path):

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fincompress.core.errors import InputError
-from fincompress.core.params import load_params
+from fincompress.core.params import checked_params
 from fincompress.core.sections import PrepareParams
 from fincompress.data.prepared import SPLITS, normalise
 from fincompress.data.readers import COLUMNS
@@ -23,7 +23,7 @@ def frame(pairs) -> pd.DataFrame:
 
 
 def params(val=0.15, test=0.15, max_rows=None, exclude_from_test=()) -> PrepareParams:
-    values = load_params("prepare", path=ROOT / "params.yaml").prepare.model_dump()
+    values = checked_params(ROOT / "params.yaml").prepare.model_dump()
     changes = {"split": {"val": val, "test": test}, "max_rows": max_rows, "exclude_from_test": list(exclude_from_test)}
     return PrepareParams(**{**values, **changes})
 

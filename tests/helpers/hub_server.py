@@ -6,6 +6,7 @@ its branch `main` points to.
 
 import hashlib
 import json
+import os
 import re
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -125,3 +126,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _etag(path: Path) -> str:
     return hashlib.sha1(path.read_bytes()).hexdigest()
+
+
+def environment(hub: Hub, home: Path, **changes: str) -> dict[str, str]:
+    """The environment of a process that takes `hub` for the Hugging Face hub, with its cache in `home`."""
+    values = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    return {**os.environ, **values, **changes}

@@ -1,6 +1,7 @@
 """Which of the project's files a module imports, directly or not, found in the source text."""
 
 import ast
+import re
 from pathlib import Path
 
 PACKAGES = ("fincompress", "stages")
@@ -16,9 +17,15 @@ def local_imports(module: str, root: Path) -> set[str]:
             if file in seen:
                 continue
             seen.add(file)
-            waiting.extend(_imported(ast.parse((root / file).read_text(encoding="utf-8"))))
-            waiting.extend(_started(ast.parse((root / file).read_text(encoding="utf-8"))))
+            tree = ast.parse((root / file).read_text(encoding="utf-8"))
+            waiting.extend([*_imported(tree), *_started(tree), *_looked_up(tree, root)])
     return seen
+
+
+def says_something(file: str, root: Path) -> bool:
+    """Whether importing a file does anything: a package's `__init__.py` that is a docstring alone does not."""
+    body = ast.parse((root / file).read_text(encoding="utf-8")).body
+    return any(not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)) for node in body)
 
 
 def _files(name: str, root: Path) -> list[str]:
@@ -50,3 +57,16 @@ def _started(tree: ast.AST) -> list[str]:
             values = [item.value for item in node.elts if isinstance(item, ast.Constant)]
             names.extend(str(values[index + 1]) for index, value in enumerate(values[:-1]) if value == "-m")
     return names
+
+
+def _looked_up(tree: ast.AST, root: Path) -> list[str]:
+    """Modules of the registry's `module:name` references, where the tree is of one that calls `load_object`."""
+    calls = (node.func for node in ast.walk(tree) if isinstance(node, ast.Call))
+    if not any(isinstance(function, ast.Name) and function.id == "load_object" for function in calls):
+        return []
+    references = []
+    for file in sorted((root / "fincompress/core").glob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                references += re.findall(r"^(fincompress(?:\.\w+)+):[\w.]+$", node.value)
+    return references

@@ -102,7 +102,7 @@ def test_a_checkpoint_of_every_architecture_is_pruned_masked_recovered_and_serve
     to_onnx(tmp_path / "pruned", tmp_path / "onnx")
     exported = predict_logits(open_classifier(tmp_path / "onnx", "onnxruntime", 1), texts)
     np.testing.assert_allclose(exported, logits, atol=1e-4)
-    to_openvino_int8(tmp_path / "pruned", tmp_path / "ov", texts[:8], PTQ)
+    to_openvino_int8(tmp_path / "pruned", tmp_path / "ov", PTQ, texts[:8])
     to_onnx_int8(tmp_path / "pruned", tmp_path / "ort", PTQ)
     for folder, runtime in (("ov", "openvino"), ("ort", "onnxruntime")):
         quantised = predict_logits(open_classifier(tmp_path / folder, runtime, 1), texts)
@@ -171,7 +171,7 @@ def test_the_output_layer_is_the_one_that_gives_the_logits(checkpoint):
 def test_no_other_module_knows_an_architecture():
     """A new architecture is one adapter: no other module names a model type or a class of one."""
     named = {}
-    for file in [*(ROOT / "fincompress").glob("*.py"), *(ROOT / "stages").glob("*.py")]:
+    for file in [*(ROOT / "fincompress").rglob("*.py"), *(ROOT / "stages").glob("*.py")]:
         if file.name in ("architectures.py", "shape_benchmark.py"):  # the second builds random networks to measure
             continue
         tree = ast.parse(file.read_text(encoding="utf-8"))

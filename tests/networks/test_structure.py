@@ -84,7 +84,7 @@ def test_a_pruned_checkpoint_reloads_in_a_fresh_process(saved, tokenizer):
     folder, model = saved
     script = (
         "import sys, torch\n"
-        "from fincompress.checkpoints import load_model, load_tokenizer\n"
+        "from fincompress.networks.checkpoints import load_model, load_tokenizer\n"
         "model, tokenizer = load_model(sys.argv[1]), load_tokenizer(sys.argv[1])\n"
         f"print(model(**tokenizer({TEXTS!r}, padding=True, return_tensors='pt')).logits.tolist())\n"
     )

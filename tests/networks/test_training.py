@@ -6,26 +6,13 @@ import pandas as pd
 import pytest
 import torch
 from conftest import LABELS, few_rows
+from settings import training_params as params
 
-from fincompress.core.scratch import scratch_folder
-from fincompress.core.sections import TrainingParams
+from fincompress.core.scratch import kept_folder
 from fincompress.networks import training
 from fincompress.networks.batches import tokenise
 from fincompress.networks.checkpoints import load_for_labels
 from fincompress.networks.training import train
-
-
-def params(**changes) -> TrainingParams:
-    values = {
-        "epochs": 3,
-        "patience": 1,
-        "batch_size": 16,
-        "learning_rate": 1e-3,
-        "weight_decay": 0.1,
-        "dropout": None,
-        "warmup_ratio": 0.1,
-    }
-    return TrainingParams(**{**values, **changes})
 
 
 @pytest.fixture
@@ -119,12 +106,12 @@ def test_a_saved_state_belongs_to_its_params_and_inputs(tmp_path):
     data = tmp_path / "data"
     data.mkdir()
     (data / "train.csv").write_text("a")
-    first = scratch_folder("kd", {"alpha": 0.5}, [data])
-    assert scratch_folder("kd", {"alpha": 0.5}, [data]) == first and first.is_dir()
-    other = scratch_folder("kd", {"alpha": 0.6}, [data])
+    first = kept_folder("kd", {"alpha": 0.5}, [data])
+    assert kept_folder("kd", {"alpha": 0.5}, [data]) == first and first.is_dir()
+    other = kept_folder("kd", {"alpha": 0.6}, [data])
     assert other != first and not first.exists()
     (data / "train.csv").write_text("b")
-    assert scratch_folder("kd", {"alpha": 0.6}, [data]) != other
+    assert kept_folder("kd", {"alpha": 0.6}, [data]) != other
 
 
 def test_a_half_written_checkpoint_is_passed_over(tmp_path):

@@ -9,10 +9,10 @@ import time
 import pandas as pd
 import pytest
 from conftest import ROOT, Project, ran
+from declared import PIPELINES, TOP, command
 from dvc.repo import Repo
 from local_imports import local_imports
 from ruamel.yaml import YAML
-from test_project import PIPELINES, TOP, command
 
 STAGES, ARTIFACTS = PIPELINES[TOP]["stages"], PIPELINES[TOP]["artifacts"]
 RECIPE = ROOT / "docs/ci/github-actions.yml"
@@ -99,7 +99,7 @@ def test_differences_read_as_markdown_tables(queued):
 
 
 def test_two_experiments_share_a_page_of_learning_curves_that_opens_offline(queued):
-    queued.run("python", "-m", "fincompress.plots_page")
+    queued.run("python", "-m", "fincompress.report.vega_page")
     names = list(experiments(queued).index[:2])
     queued.run("dvc", "plots", "diff", *names, "--out", "compared", "--targets", "Validation macro F1")
     page = (queued.root / "compared" / "index.html").read_text()

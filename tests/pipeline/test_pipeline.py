@@ -14,8 +14,8 @@ import time
 import pandas as pd
 import pytest
 from conftest import ran
-from test_project import TOP
-from test_project import command as stage_command
+from declared import TOP
+from declared import command as stage_command
 
 from fincompress.core import stage
 from fincompress.core.files import read_json
@@ -144,7 +144,8 @@ def test_every_saved_variant_predicts_in_a_fresh_process_what_the_tables_say(fin
     code = """
 import pandas as pd
 from pathlib import Path
-from fincompress.runtime import open_classifier, predict_logits
+from fincompress.runtimes.base import predict_logits
+from fincompress.runtimes.registry import open_classifier
 
 texts = pd.read_csv("data/test.csv")["text"].tolist()
 folders = [path.parent for path in Path("models").rglob("config.json")]
@@ -248,7 +249,7 @@ def test_no_epochs_take_the_checkpoint_as_published_and_its_scores_are_kept(proj
 
 
 def test_the_training_cost_benchmark_times_both_ways_on_the_same_student(project):
-    command = ["python", "-m", "benchmarks.training_cost", "--epochs", "1", "--padded-length", "48"]
+    command = ["python", "-m", "studies.training_cost", "--epochs", "1", "--padded-length", "48"]
     project.run(*command, "--write", "cost.md")
     page = (project.root / "cost.md").read_text(encoding="utf-8")
     assert "1 epoch on 168 training texts" in page and "pads every text to 48 word pieces" in page
@@ -268,7 +269,7 @@ def test_a_typo_stops_the_pipeline_at_the_first_stage_that_runs(project):
 
 
 def test_plots_page_opens_without_a_network(project):
-    project.run("python", "-m", "fincompress.plots_page")
+    project.run("python", "-m", "fincompress.report.vega_page")
     project.run("dvc", "plots", "show")
     page = (project.root / "dvc_plots/index.html").read_text(encoding="utf-8")
     assert "vegaEmbed" in page and "Validation macro F1" in page and "f1_against_latency.png" in page

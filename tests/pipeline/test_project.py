@@ -2,77 +2,117 @@
 
 import ast
 import configparser
+import importlib
 import os
 import re
 import subprocess
 import sys
+import types
+from functools import reduce
 from pathlib import Path
+from typing import Literal, get_args, get_origin, get_type_hints
 
 import pytest
 from conftest import ROOT, project_files
-from local_imports import local_imports
+from declared import PIPELINES, STAGES, TOP, command, outputs, schema
+from local_imports import local_imports, says_something
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 
+from fincompress.core import registry
 from fincompress.core.files import read_json
-from fincompress.core.params import SCHEMAS, pipeline_kind
+from fincompress.core.params import keys_of, pipeline_kind
+from fincompress.core.variants import measured_variants, saved_variants
 
-TOP = ROOT
-PIPELINES = {folder: YAML(typ="safe").load(folder / "dvc.yaml") for folder in (TOP, *sorted(ROOT.glob("recipes/*")))}
-STAGES = {(folder, name): stage for folder, declared in PIPELINES.items() for name, stage in declared["stages"].items()}
+SURPLUS = 6
+"""Files of declared rooms, at most, that a training stage does not import: an edit of one trains it for nothing."""
+
 stages = pytest.mark.parametrize(
     ("folder", "stage"), STAGES, ids=[f"{folder.name if folder != TOP else 'top'}:{name}" for folder, name in STAGES]
 )
+pipelines = pytest.mark.parametrize(
+    "folder", PIPELINES, ids=["top", *(folder.name for folder in PIPELINES if folder != TOP)]
+)
 
 
-def command(folder: Path, stage: str) -> list[str]:
-    """The module that a stage's command runs, and what it is given."""
-    words = STAGES[folder, stage]["cmd"].split()
-    prefix = [] if folder == TOP else [f"PYTHONPATH={'/'.join(['..'] * len(folder.relative_to(TOP).parts))}"]
-    assert words[: len(prefix) + 2] == [*prefix, "python", "-m"]
-    return words[len(prefix) + 2 :]
+def code_deps(folder: Path, stage: str) -> dict[str, set[str]]:
+    """Declared dep on code -> the project's modules that it covers, as `a/b.py`."""
+    covered = {}
+    for dep in STAGES[folder, stage]["deps"]:
+        path = Path(os.path.normpath(folder / dep))
+        name = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else ""
+        if name.startswith(("fincompress", "stages")) and "/corpus/" not in name:
+            files = path.rglob("*.py") if path.is_dir() else [path]
+            covered[name] = {file.relative_to(ROOT).as_posix() for file in files}
+    return covered
 
 
-def schema(folder: Path):
-    return SCHEMAS[pipeline_kind(folder / "params.yaml")]
+def imported(folder: Path, stage: str) -> set[str]:
+    """The project's modules that a stage can ever load, but for packages that say nothing."""
+    files = local_imports(command(folder, stage)[0], ROOT) - {"fincompress/__init__.py"}  # looks up serving when asked
+    return {file for file in files if says_something(file, ROOT)}
 
 
 @stages
-def test_deps_are_exactly_the_files_the_stage_imports(folder, stage):
-    deps = (os.path.normpath(folder / dep) for dep in STAGES[folder, stage]["deps"] if dep.endswith(".py"))
-    declared = {Path(dep).relative_to(ROOT).as_posix() for dep in deps}
-    assert declared == local_imports(command(folder, stage)[0], ROOT)
+def test_deps_cover_every_file_the_stage_imports_and_name_none_in_vain(folder, stage):
+    covered, needed = code_deps(folder, stage), imported(folder, stage)
+    assert needed - set().union(*covered.values()) == set()
+    assert [name for name, files in covered.items() if not files & needed] == []
+    nested = [(name, other) for name in covered for other in covered if other.startswith(f"{name}/")]
+    assert nested == [], "the second is in the first"
 
 
 @stages
-def test_params_are_exactly_the_sections_the_stage_loads(folder, stage):
+def test_an_edit_outdates_little_more_than_the_stages_that_import_the_file(folder, stage):
+    covered, needed = code_deps(folder, stage), imported(folder, stage)
+    surplus = {file for file in set().union(*covered.values()) - needed if says_something(file, ROOT)}
+    if any(stage == network.name for pipeline in registry.PIPELINES.values() for network in pipeline.networks):
+        assert len(surplus) <= SURPLUS, surplus
+
+
+@stages
+def test_params_are_exactly_the_keys_that_the_stage_needs(folder, stage):
     module, *given = command(folder, stage)
-    tree = ast.parse((ROOT / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))
-    (call,) = (node for node in ast.walk(tree) if isinstance(node, ast.Call) and _name(node) == "load_params")
-    (main,) = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "main")
-    positional = main.args.args[: len(main.args.args) - len(main.args.defaults)]
-    values = dict(zip((argument.arg for argument in positional), given, strict=True))
-    loaded = [values[argument.id] if isinstance(argument, ast.Name) else argument.value for argument in call.args]
-    assert STAGES[folder, stage]["params"] == loaded
+    needs = importlib.import_module(module).Needs
+    keys = keys_of(needs, given[0] if given else None)
+    assert sorted(STAGES[folder, stage]["params"]) == sorted(keys.values())
+    for name, annotation in get_type_hints(needs).items():
+        declared = reduce(
+            lambda model, part: model.model_fields[part].annotation, keys[name].split("."), schema(folder)
+        )
+        assert _accepts(annotation, declared), f"{name}: {annotation} does not take {declared}"
+
+
+def _declared(folder: Path, key: str):
+    """The type of a key of params.yaml."""
+    return reduce(lambda model, part: model.model_fields[part].annotation, key.split("."), schema(folder))
+
+
+def _accepts(annotation, declared) -> bool:
+    """Whether what params.yaml holds fits the type that a stage says it has."""
+    if isinstance(annotation, types.UnionType):
+        return any(_accepts(member, declared) for member in annotation.__args__)
+    if isinstance(annotation, type) and isinstance(declared, type):
+        return issubclass(declared, annotation)
+    plain = get_args(declared)[0] if get_origin(declared) is Literal else declared
+    if isinstance(plain, str):  # one of several words
+        return annotation is str
+    return get_origin(annotation) == get_origin(plain)
 
 
 @stages
 def test_every_declared_key_is_read_by_the_stage(folder, stage):
     read = set()
-    for file in local_imports(command(folder, stage)[0], ROOT) - {"fincompress/params.py"}:
+    for file in local_imports(command(folder, stage)[0], ROOT) - {
+        "fincompress/core/params.py",
+        "fincompress/core/sections.py",
+    }:
         tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
         read |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
         read |= {str(node.value) for node in ast.walk(tree) if isinstance(node, ast.Constant)}
     for name in STAGES[folder, stage]["params"]:
-        annotation = schema(folder)
-        for part in name.split("."):
-            annotation = annotation.model_fields[part].annotation
-        leaves = _leaves(name, annotation)
+        leaves = _leaves(name, _declared(folder, name))
         assert [key for key in leaves if key.split(".")[-1] not in read] == []
-
-
-def _name(call: ast.Call) -> str:
-    return getattr(call.func, "id", getattr(call.func, "attr", ""))
 
 
 def _leaves(name: str, annotation) -> list[str]:
@@ -90,7 +130,8 @@ def test_every_stage_says_what_it_does(folder, stage):
 @stages
 def test_a_stage_runs_the_module_of_its_name_or_one_that_is_given_its_name(folder, stage):
     module, *given = command(folder, stage)
-    assert [module, *given] in ([f"stages.{stage}"], [module, stage])
+    name, _, item = stage.partition("@")
+    assert [module, *given] in ([f"stages.{name}"], [module, name], [module, name, item])
     assert (ROOT / f"{module.replace('.', '/')}.py").is_file() and module.startswith("stages.")
 
 
@@ -101,18 +142,31 @@ def test_a_stage_with_models_can_be_restored_from_the_run_cache(folder, stage):
         assert not [out for out in outs if isinstance(out, dict)], "list it under plots or metrics"
 
 
-@pytest.mark.parametrize(
-    ("folder", "stage"), [(folder, stage) for folder, stage in STAGES if stage in ("plots", "ship")]
-)
-def test_what_reads_metrics_reads_every_variant_that_benchmark_writes(folder, stage):
-    written = {next(iter(entry)) for entry in STAGES[folder, "benchmark"]["metrics"]}
-    deps = STAGES[folder, stage]["deps"]
-    assert written == {dep for dep in deps if dep.startswith("metrics/") and "about" not in dep}
-    assert written == {f"metrics/{path.name}" for path in (folder / "metrics").glob("*.json")}
+@pipelines
+def test_every_network_of_the_registry_has_a_stage_and_every_kept_variant_is_an_output_that_is_measured(folder):
+    pipeline = registry.PIPELINES[pipeline_kind(folder / "params.yaml")]
+    made = {out: name for (where, name), stage in STAGES.items() if where == folder for out in outputs(stage, "outs")}
+    for network in pipeline.networks:
+        assert made[f"models/{network.name}"] == network.name
+        assert tuple(command(folder, network.name)) == network.command
+        assert outputs(STAGES[folder, network.name], "metrics") == [f"metrics/training/{network.name}.json"]
+    kept = {str(variant.folder) for variant in saved_variants(Path("models"), pipeline)}
+    assert {out for out in made if out.startswith("models/")} - {"models/shipped"} == kept
+    for stage in {"benchmark", "ship"} & {name for where, name in STAGES if where == folder}:
+        assert {dep for dep in STAGES[folder, stage]["deps"] if dep.startswith("models/")} == kept
+
+
+@pipelines
+def test_the_committed_records_are_those_of_every_measured_variant(folder):
+    pipeline = registry.PIPELINES[pipeline_kind(folder / "params.yaml")]
+    measured = {variant.name for variant in measured_variants(Path("models"), Path("temporary"), pipeline)}
+    assert {path.stem for path in (folder / "metrics/variants").glob("*.json")} == measured
+    trained = {path.stem for path in (folder / "metrics/training").glob("*.json")}
+    assert trained == {network.name for network in pipeline.networks}
 
 
 def test_every_record_has_the_same_keys():
-    records = [read_json(path) for folder in PIPELINES for path in (folder / "metrics").glob("*.json")]
+    records = [read_json(path) for folder in PIPELINES for path in (folder / "metrics/variants").glob("*.json")]
     shapes = {str([(key, list(v) if isinstance(v, dict) else 0) for key, v in record.items()]) for record in records}
     assert len(shapes) == 1
 
@@ -160,7 +214,7 @@ def test_no_secret_is_in_git():
     found = {}
     for file in project_files():
         match = SECRETS.search((ROOT / file).read_bytes().decode("latin-1"))
-        if match and file != "tests/test_project.py":
+        if match and file != "tests/pipeline/test_project.py":
             found[file] = match[0]
     assert found == {}
     ignored = subprocess.run(["git", "check-ignore", "-q", ".dvc/config.local"], cwd=ROOT)

@@ -9,10 +9,9 @@ import sys
 import pandas as pd
 import pytest
 from conftest import ROOT, SHORT, Project, make_checkpoint, ran
-from hub_server import COMMIT, Hub
+from hub_server import COMMIT, Hub, environment
 from local_server import serving
 from safetensors.torch import load_file
-from test_hub import environment
 
 from fincompress.core.files import read_json
 from fincompress.core.sections import AG_NEWS_LABELS

@@ -15,9 +15,8 @@ from typer.testing import CliRunner
 from fincompress.cli.main import app
 from fincompress.core.errors import InputError
 from fincompress.core.files import read_json, write_json
-from fincompress.core.params import load_params
+from fincompress.core.params import checked_params
 from fincompress.report.results import (
-    Needs,
     Results,
     cost_per_million,
     load_metrics,
@@ -136,8 +135,8 @@ def test_the_default_int8_runtime_is_the_faster_one_at_real_lengths():
 
 def make_results(folder: Path = ROOT, **changes) -> Results:
     """The committed results of a pipeline, with some of their parts replaced."""
-    params = load_params(Needs, path=folder / "params.yaml").report
-    return replace(load_results(folder / "metrics", folder / "plots/tables", params), **changes)
+    found = load_results(folder / "metrics", folder / "plots/tables", checked_params(folder / "params.yaml").report)
+    return replace(found, **changes)
 
 
 BREAKDOWN = pd.DataFrame(
@@ -255,7 +254,7 @@ def test_missing_metrics_say_what_writes_them(tmp_path):
 
 
 def test_what_is_missing_of_a_run_is_named_with_what_writes_it(tmp_path):
-    params = load_params(Needs, path=ROOT / "params.yaml").report
+    params = checked_params(ROOT / "params.yaml").report
     metrics, tables = tmp_path / "metrics", tmp_path / "tables"
     shutil.copytree(ROOT / "metrics", metrics)
     with pytest.raises(InputError, match=r"breakdown\.csv: missing or empty; `dvc repro benchmark` writes it"):

@@ -5,7 +5,7 @@ import json
 
 from conftest import LABELS, ROOT, few_rows
 
-from fincompress.core.params import load_params
+from fincompress.core.params import checked_params
 from fincompress.networks.checkpoints import load_model, save
 from studies import head_importance as pruning_study
 
@@ -19,7 +19,7 @@ def test_the_study_has_a_row_a_criterion_and_seed_and_does_not_repeat_them(
     for name in ("train", "val", "test"):
         few_rows(8).to_csv(tmp_path / "data" / f"{name}.csv", index=False)
     (tmp_path / "data/labels.json").write_text(json.dumps({"labels": LABELS}))
-    short = load_params("prune30", path=ROOT / "params.yaml").prune30.model_copy(update={"epochs": 0})
+    short = checked_params(ROOT / "params.yaml").prune30.model_copy(update={"epochs": 0})
     monkeypatch.setattr(pruning_study, "load_params", lambda section: argparse.Namespace(prune30=short))
     out = tmp_path / "results/study.csv"
     rows = pruning_study.study("prune30", [1, 2], tmp_path / "network", tmp_path / "data", out)

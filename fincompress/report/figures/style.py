@@ -1,5 +1,8 @@
 """What figures share: colours, markers, legends, ticks, panels."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import matplotlib
 import numpy as np
 from matplotlib import pyplot as plt
@@ -12,7 +15,7 @@ from fincompress.core.variants import FLOOR, network_of, runtime_of_variant
 matplotlib.use("Agg")
 LATENCY_KEYS = {"real": "latency_ms", "padded": "latency_padded_ms"}
 INK = "#1b1f24"  # of text and lines; the page replaces it by its own colour, which follows light or dark mode
-STYLE = {
+STYLE: Any = {
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
     "svg.fonttype": "none",  # text that can be searched and copied
     "svg.hashsalt": "fincompress",  # the same figure gives the same file
@@ -28,10 +31,10 @@ STYLE = {
 }
 
 
-def colours(variants: list[str]) -> dict[str, tuple]:
+def colours(variants: list[str]) -> dict[str, Any]:
     """One colour per network, the same in every figure, so that its variants are seen to belong together."""
     order = _order(variants)
-    cycle = plt.get_cmap("tab10").colors
+    cycle = matplotlib.color_sequences["tab10"]
     return {name: cycle[order.index(network_of(name)) % len(cycle)] for name in variants}
 
 
@@ -79,7 +82,16 @@ def panel_grid(count: int, width: float, height: float, columns: int = 4) -> tup
     return figure, list(panels.flat[:count])
 
 
-def heat_map(axes: Axes, values, texts, columns, rows, colour_map: str, limits: tuple[float, float]) -> None:
+def heat_map(
+    axes: Axes,
+    values: np.ndarray,
+    texts: Sequence[Sequence[str]],
+    columns: Sequence[str],
+    rows: Sequence[str],
+    colour_map: str,
+    limits: tuple[float, float],
+) -> None:
+    """A grid of coloured cells, [rows, columns], each with its text in a shade that can be read on it."""
     axes.imshow(values, cmap=colour_map, vmin=limits[0], vmax=limits[1], aspect="auto")
     dark = matplotlib.colormaps[colour_map]
     for row, column in np.ndindex(*np.shape(values)):

@@ -1,10 +1,10 @@
 """What each variant costs and keeps: macro F1 against latency."""
 
-import matplotlib
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from fincompress.core.variants import runtime_of_variant
 from fincompress.report.figures.style import INK, LATENCY_KEYS, colour_and_marker_legend, colours, plain_ticks
@@ -20,7 +20,7 @@ def f1_against_latency(records: dict[str, dict], protocol: str) -> Figure:
     points = {name: (record[key]["p50"], record["macro_f1"]) for name, record in records.items()}
     areas = {name: 40 + 5 * record["size_mb"] for name, record in records.items()}  # square points
     axes.plot(*zip(*(points[name] for name in front), strict=True), color="0.55", linestyle="--", zorder=1)
-    for name in sorted(records, key=areas.get, reverse=True):  # small bubbles on top of large ones
+    for name in sorted(records, key=lambda name: areas[name], reverse=True):  # small bubbles on top of large ones
         style = {"color": palette[name], "marker": runtime_of_variant(name).marker, "s": areas[name]}
         axes.scatter(*points[name], **style, alpha=0.75, edgecolor=INK, zorder=2)
     axes.set_xscale("log")
@@ -45,10 +45,10 @@ def _place_labels(axes: Axes, points: dict[str, tuple], areas: dict[str, float],
 
     The left is tried first: nothing is both faster and better than a point on the front, so there is usually room.
     """
-    taken = []
+    taken: list[Bbox] = []
     for name, (x, y) in zip(points, axes.transData.transform(np.array(list(points.values()))), strict=True):
         side = areas[name] ** 0.5 * axes.figure.dpi / 72  # pixels
-        taken.append(matplotlib.transforms.Bbox.from_bounds(x - side / 2, y - side / 2, side, side))
+        taken.append(Bbox.from_bounds(x - side / 2, y - side / 2, side, side))
     sides = [
         (-14, 0, "right", "center"),
         (0, 16, "center", "bottom"),
@@ -79,7 +79,8 @@ def _place_labels(axes: Axes, points: dict[str, tuple], areas: dict[str, float],
                 text.remove()
 
 
-def _shared_area(a, b) -> float:
+def _shared_area(a: Bbox, b: Bbox) -> float:
+    """Of two boxes, in square pixels."""
     width = min(a.x1, b.x1) - max(a.x0, b.x0)
     height = min(a.y1, b.y1) - max(a.y0, b.y0)
     return max(0.0, width) * max(0.0, height)

@@ -1,6 +1,7 @@
 """Figures of training and pruning."""
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -53,7 +54,7 @@ def pruning_curves(rounds: dict[str, pd.DataFrame], variants: list[str]) -> Figu
         share, recovered = 100 * table["head_sparsity"], table["val_macro_f1_recovered"]
         pruned = table["val_macro_f1_pruned"]
         axes.vlines(share, pruned, recovered, color=colour, linestyle=":", linewidth=width / 2)
-        style = {"color": colour, "linewidth": width, "markersize": 4 + width}
+        style: dict[str, Any] = {"color": colour, "linewidth": width, "markersize": 4 + width}
         if recovered.equals(pruned):  # no epochs of recovery
             axes.plot(share, pruned, "v-", label=f"{name}, not recovered", **style)
             continue

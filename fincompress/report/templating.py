@@ -8,7 +8,7 @@ import jinja2
 def template(room: str, name: str) -> jinja2.Template:
     """`templates/<name>` of a room; HTML templates escape everything that is filled in."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(resources.files("fincompress") / room / "templates"),
+        loader=jinja2.FileSystemLoader(str(resources.files("fincompress") / room / "templates")),
         autoescape=jinja2.select_autoescape(),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
