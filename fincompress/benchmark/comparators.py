@@ -9,7 +9,7 @@ from fincompress.core.variants import FLOOR, Variant
 
 
 def make_comparators(variants: list[Variant], train: pd.DataFrame, labels: list[str], models: Path) -> None:
-    """Make those of `variants` (see `core.variants.measured_variants`) that no stage makes.
+    """Make those of `variants` (see `variants.measured_variants`) that no stage has made.
 
     Args:
         train: the training split, on which the bag of words is fitted.

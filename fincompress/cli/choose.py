@@ -53,7 +53,7 @@ def select(
     choice = select(records, limits, key, percentile)
     folder = saved_folder(choice.variant) if choice.variant else None
     if as_json:
-        chosen = {"path": folder and str(folder), "metrics": records.get(choice.variant)}
+        chosen = {"path": folder and str(folder), "metrics": records[choice.variant] if choice.variant else None}
         print(json.dumps({**vars(choice), **chosen}, indent=2))
     elif choice.variant:
         record = records[choice.variant]

@@ -95,7 +95,7 @@ def compare(
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Without it, one a core.")] = None,
 ) -> None:
-    """Ask several models and print each text's label, its probability and the latency side by side."""
+    """Ask several models the same: the label of each text, its probability, and the latency, side by side."""
     from fincompress.core.variants import saved_folder
     from fincompress.serving.comparison import compare as ask
 

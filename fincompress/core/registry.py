@@ -1,8 +1,8 @@
-"""What the project knows about each runtime and each network, in one entry each.
+"""What the project knows of every runtime and every network: one entry each, read by all who tell them apart.
 
-To add a runtime, add an entry to `RUNTIMES` and the module that it names. To add a network, add an entry to its
-pipeline, a section to params.yaml and a stage to dvc.yaml. Functions are named here as `module:function` and imported
-by whoever calls them, so that reading a name loads no runtime.
+A further runtime is an entry in `RUNTIMES` and the module it names; a further network is an entry in its pipeline, a
+section in params.yaml and a stage in dvc.yaml. Functions are named here as `module:function` and imported by those who
+call them, so that reading a name loads no runtime.
 """
 
 from collections.abc import Callable, Collection
@@ -32,19 +32,19 @@ class Runtime:
     name: str  # as `--runtime` takes it
     title: str  # what people call it
     marker: str  # in figures, as matplotlib names it
-    files: tuple[str, ...]  # in a model folder for it; the first tells such a folder from others
+    files: tuple[str, ...]  # that a model folder for it holds; the first tells a folder of it from others
     classifier: str  # opens a folder: (folder, threads) -> `runtimes.base.Classifier`
-    key: str | None = None  # in the names of variants converted for it: the `ort` of kd_ort_int8
-    format: str | None = None  # what `fincompress export --format` calls such a folder
+    key: str | None = None  # in the names of variants that are converted for it: the `ort` of kd_ort_int8
+    format: str | None = None  # as `fincompress export --format` calls a folder of it
     to_fp32: str | None = None  # converts a checkpoint: (checkpoint, out)
     to_int8: str | None = None  # converts a checkpoint: (checkpoint, out, quantisation params, calibration texts)
-    fp32: str | None = None  # the runtime that stands in for it in fp32, if it only runs int8
-    package: str | None = None  # to install for serving such a model, besides numpy and tokenizers
-    library: str | None = None  # what the Hugging Face hub calls the library that loads such a folder
+    fp32: str | None = None  # the runtime that runs fp32 in its place, where it runs int8 alone
+    package: str | None = None  # what a served model needs to be installed, beside numpy and tokenizers
+    library: str | None = None  # as the Hugging Face hub names what loads such a folder
 
     @property
     def base(self) -> str:
-        """The runtime whose fp32 network shows how fast this one is without compression."""
+        """The runtime whose fp32 network shows what this one does for speed, apart from compression."""
         return self.fp32 or self.name
 
 
@@ -104,10 +104,10 @@ RUNTIMES = {
         ),
     )
 }
-"""Name -> runtime. A folder is for the first runtime whose first file it holds."""
+"""Name -> runtime. A folder is for the first whose first file it holds."""
 
 INT8_RUNTIMES = tuple(runtime for runtime in RUNTIMES.values() if runtime.to_int8)
-"""The runtimes for which networks are quantised after training."""
+"""Those that networks are quantised for after training."""
 
 
 def load_object(reference: str | None) -> Callable:
@@ -126,7 +126,7 @@ def load_object(reference: str | None) -> Callable:
 
 
 def converted_name(network: str, runtime: Runtime, precision: str) -> str:
-    """The name of a network's variant that is converted for a runtime: `kd_ort_int8`."""
+    """The name of the variant that a network becomes when it is converted for a runtime: `kd_ort_int8`."""
     return f"{network}_{runtime.key}_{precision}"
 
 

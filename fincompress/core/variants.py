@@ -8,7 +8,7 @@ from fincompress.core.params import pipeline_kind
 from fincompress.core.registry import INT8_RUNTIMES, PIPELINES, RUNTIMES, Pipeline, Runtime, converted_name, pipeline_of
 
 FLOOR = "bag_of_words"
-"""The variant that all others should beat; also the name of its network and of its runtime."""
+"""The variant that all others should beat; its network and its runtime are called so too."""
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,7 @@ def _json(path: Path) -> dict:
 def matching_spread(content: dict, records: dict[str, dict]) -> dict[str, dict]:
     """`variants` of what `fincompress seeds` wrote, if that belongs to the same run as `records`; otherwise nothing.
 
-    It does if every variant's scores are those of the first seed, because the same commit and params give the same.
+    It is where each variant's scores are those of the first seed: the same commit and params give the same ones.
     """
     variants = content.get("variants", {})
     same = all(

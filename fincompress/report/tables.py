@@ -84,7 +84,8 @@ def headline_variants(records: dict[str, dict]) -> list[str]:
 
     Where those are more than `HEADLINE_ROWS`, the ones on the Pareto front go first, then the best on validation.
     """
-    pipeline, fastest = pipeline_of(records), {}
+    pipeline = pipeline_of(records)
+    fastest: dict[str, str] = {}
     kept = [name for name in pipeline.saved_names() if name in records]
     for name in sorted(kept, key=lambda name: records[name]["latency_ms"]["p50"]):
         fastest.setdefault(network_of(name), name)
@@ -172,7 +173,7 @@ def default_int8(records: dict[str, dict]) -> str | None:
     if not pairs:
         return None
     means = {key: geometric_mean([pair[key]["latency_ms"]["p50"] for pair in pairs]) for key in runtimes}
-    best, other = sorted(means, key=means.get)[:2]
+    best, other = sorted(means, key=lambda key: means[key])[:2]
     ratio = means[other] / means[best]
     wins = sum(pair[best]["latency_ms"]["p50"] < pair[other]["latency_ms"]["p50"] for pair in pairs)
     f1 = fmean(pair[best]["val_macro_f1"] - pair[other]["val_macro_f1"] for pair in pairs)

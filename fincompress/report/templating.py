@@ -6,7 +6,7 @@ import jinja2
 
 
 def template(room: str, name: str) -> jinja2.Template:
-    """`templates/<name>` of a room; HTML templates escape everything that is filled in."""
+    """`templates/<name>` of a room; in an HTML one all that is filled in is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(str(resources.files("fincompress") / room / "templates")),
         autoescape=jinja2.select_autoescape(),

@@ -35,7 +35,7 @@ def score_file(
 ) -> int:
     """Write `target`: the rows of `source` with `predicted_label` and a column `probability_<label>` per label.
 
-    Both are .csv, .tsv, .jsonl or .parquet files.
+    Either is a .csv, .tsv, .jsonl or .parquet file.
 
     Returns:
         How many rows were scored.
@@ -93,7 +93,7 @@ def _in_parts(source: Path) -> Iterator[list[tuple[str, dict]]]:
 
 
 def _parquet_rows(source: Path) -> Iterator[tuple[str, dict]]:
-    """Rows of a Parquet file, with no more than one batch in memory."""
+    """Rows of a Parquet file, of which no more than a batch is held."""
     try:
         batches = pq.ParquetFile(source).iter_batches(batch_size=ROWS)
         rows = (row for batch in batches for row in batch.to_pylist())

@@ -23,8 +23,8 @@ MODULES = (
     "serving/classifier",
     "serving/demo",
 )
-"""What the demo imports from the library for any converted model; the runtime's own modules are added."""
-RUNTIMES = ("onnxruntime", "openvino")  # also the names of their packages
+"""What the demo imports of the library for any converted model; the runtime's own modules come with it."""
+RUNTIMES = ("onnxruntime", "openvino")  # each the name of its package too
 
 
 def write_space(model: Path, out: Path) -> Path:

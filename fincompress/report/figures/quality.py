@@ -57,7 +57,7 @@ def reliability_diagrams(calibration: pd.DataFrame, records: dict[str, dict]) ->
 
 
 def confusion_matrices(predictions: pd.DataFrame, labels: list[str]) -> Figure:
-    """One confusion matrix per variant: the share of each true label's rows (colour) and their number."""
+    """A confusion matrix a variant: share of each true label's rows (colour) and their number."""
     variants = [column for column in predictions.columns if column not in ("id", "label")]
     figure, panels = panel_grid(len(variants), 3.6, 3.4)
     for axes, name in zip(panels, variants, strict=True):
