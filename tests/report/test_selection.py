@@ -31,8 +31,9 @@ RECORDS = {
 
 @pytest.fixture
 def folder(tmp_path):
+    (tmp_path / "variants").mkdir()
     for name, content in RECORDS.items():
-        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+        (tmp_path / "variants" / f"{name}.json").write_text(json.dumps(content))
     return tmp_path
 
 
@@ -115,7 +116,7 @@ def test_what_cannot_be_compared_is_one_clear_error(folder, monkeypatch, capsys)
     broken = {**RECORDS, "kd": {key: value for key, value in RECORDS["kd"].items() if key != "size_mb"}}
     with pytest.raises(InputError, match=r"metrics/variants/kd\.json: no number under `size_mb`"):
         select(broken, [])
-    (folder / "kd.json").write_text('{"macro_f1": 0.5')
+    (folder / "variants/kd.json").write_text('{"macro_f1": 0.5')
     monkeypatch.setattr("sys.argv", ["fincompress", "select", "--metrics", str(folder)])
     with pytest.raises(SystemExit) as ended:
         main()
