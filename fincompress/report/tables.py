@@ -110,8 +110,8 @@ def summary(results: Results) -> str:
         f"validation. Its files are {whole['size_mb'] / own['size_mb']:.1f} times smaller, it answers a single "
         f"sentence {own['speedup_real']:.1f} times as fast, and in batches it classifies "
         f"{own['throughput_per_s'] / whole['throughput_per_s']:.1f} times as many sentences per second. Its test macro "
-        f"F1 differs by {value} points (95 % interval {low} to {high}), and {1 - own['agreement']:.0%} of its "
-        "predictions are not the same."
+        f"F1 differs by {value} points (95 % interval {low} to {high}), and {100 * (1 - own['agreement']):.0f} % of "
+        "its predictions are not the same."
     )
     if best in results.spread and reference in results.spread:
         seeds = len(results.spread[best]["macro_f1"]["values"])
