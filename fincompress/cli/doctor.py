@@ -23,7 +23,7 @@ from fincompress.runtimes.registry import runtime_of
 MODEL_BYTES = 91_000_000
 """Of the default run's teacher."""
 DISK_GB = 3.0
-"""What the default run takes: its models, the same in DVC's cache, and room to exchange folders for their successors."""
+"""What the default run takes: its models, the same in DVC's cache, and room for new ones while the old are there."""
 
 
 @dataclass(frozen=True)
