@@ -74,7 +74,8 @@ def not_told_apart(rounds: pd.DataFrame, protocol: str) -> dict[str, list[str]]:
         if not faster + slower or stats.binomtest(faster, faster + slower).pvalue >= TOLD_APART:
             ties[first].append(second)
             ties[second].append(first)
-    return {
-        name: sorted(others, key=lambda other, own=name: abs(medians[other] - medians[own]))
-        for name, others in ties.items()
-    }
+
+    def nearest_first(name: str) -> list[str]:
+        return sorted(ties[name], key=lambda other: abs(medians[other] - medians[name]))
+
+    return {name: nearest_first(name) for name in ties}

@@ -24,7 +24,7 @@ class OtherLoad:
     def share(self) -> float:
         """Mean share of all cores, 0 to 1."""
         wall, busy, ours = (now - then for now, then in zip(self._now(), self._start, strict=True))
-        return max(0.0, busy - ours) / (wall * psutil.cpu_count())
+        return max(0.0, busy - ours) / (wall * (psutil.cpu_count() or 1))
 
     def _now(self) -> tuple[float, float, float]:
         system = psutil.cpu_times()

@@ -74,9 +74,12 @@ def measure(
                     peaks[name] = worker.ask("peak_rss_mb")
                     labels[name] = worker.ask("labels")
                     logits[name] = _logits(worker, texts, len(labels[name]), kept)
+    samples, lengths, throughput = (pd.concat(table, ignore_index=True) for table in tables)
     names = [variant.name for variant in variants]
     return Measurements(
-        *(pd.concat(table, ignore_index=True) for table in tables),
+        samples,
+        lengths,
+        throughput,
         pd.DataFrame(cold, columns=["variant", "s"]),
         {name: logits[name] for name in names},
         {name: labels[name] for name in names},

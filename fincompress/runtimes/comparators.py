@@ -32,8 +32,8 @@ def make_comparators(variants: list[Variant], train: pd.DataFrame, labels: list[
                 from fincompress.runtimes.bag_of_words import BagOfWords
 
                 BagOfWords.fit(train, labels).save(variant.folder)
-        for conversion in running:
-            conversion.result()
+        for result in running:
+            result.result()  # or the error that ended it
 
 
 def _conversion(variant: Variant, models: Path) -> tuple[str, Path, Path] | None:
