@@ -17,7 +17,7 @@ from fincompress.core.errors import InputError
 from fincompress.core.files import folder_bytes
 from fincompress.core.memory import available_memory_mb
 from fincompress.core.sections import BenchmarkParams
-from fincompress.core.variants import Variant, reference_of
+from fincompress.core.variants import Variant
 
 GROWTH = 1.1  # of a worker beyond what it took when it was measured
 
@@ -33,6 +33,10 @@ class Plan:
 def plan(variants: list[Variant], texts: list[str], params: BenchmarkParams, seed: int) -> Plan:
     """Split the variants into groups whose workers the free memory holds at once; says so where it is not one.
 
+    Args:
+        variants: the reference first, which is in each group.
+        texts: some to find out with what a worker takes.
+
     Raises:
         InputError: a variant and the reference do not fit at once.
     """
@@ -42,7 +46,7 @@ def plan(variants: list[Variant], texts: list[str], params: BenchmarkParams, see
         return Plan([variants], [])
     print(f"benchmark: {room / 1e3:.1f} GB of memory may not hold all workers at once; measuring what they take")
     needs, cold_starts = _measured_needs(variants, texts, params, seed)
-    groups = split(needs, reference_of(needs), room)
+    groups = split(needs, variants[0].name, room)
     taken = sum(needs.values()) / 1e3
     if len(groups) > 1:
         print(

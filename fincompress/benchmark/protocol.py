@@ -55,6 +55,7 @@ def measure(
     from there), and the same sentences in batches of each size.
 
     Args:
+        variants: the reference first, with which the others are compared.
         kept: predictions of earlier runs, which are not made again; None scores everything.
     """
     tables: list[list[pd.DataFrame]] = [[], [], []]
