@@ -8,6 +8,7 @@ from fincompress.benchmark.comparators import make_comparators
 from fincompress.benchmark.latency import by_batch, by_length, round_medians
 from fincompress.benchmark.machine import environment
 from fincompress.benchmark.origins import describe
+from fincompress.benchmark.predictions import Predictions
 from fincompress.benchmark.protocol import measure
 from fincompress.benchmark.records import (
     breakdown_table,
@@ -21,7 +22,7 @@ from fincompress.core import stage
 from fincompress.core.files import atomic_folder, write_csv, write_json
 from fincompress.core.params import load_params
 from fincompress.core.sections import BenchmarkParams, EvaluateParams
-from fincompress.core.variants import current_pipeline, measured_variants
+from fincompress.core.variants import chosen_variants, current_pipeline, measured_variants
 from fincompress.data.further import read_extra
 from fincompress.data.prepared import read_labels, read_split
 
@@ -46,11 +47,15 @@ def main(
     splits = {name: read_split(data, name) for name in ("val", "test")}
     extra = read_extra(params.evaluate.extra, read_labels(data), data)
     with tempfile.TemporaryDirectory() as temporary:
-        variants = measured_variants(models, Path(temporary), pipeline)
+        variants = chosen_variants(measured_variants(models, Path(temporary), pipeline), params.benchmark.variants)
+        if params.benchmark.variants != "all":
+            print(f"benchmark: measures {', '.join(variant.name for variant in variants)}")
         make_comparators(variants, read_split(data, "train"), read_labels(data), models)
         texts = {name: rows["text"].tolist() for name, rows in {**extra, **splits}.items()}
-        measured = measure(variants, texts, params.benchmark, params.seed)
-        parameters = parameter_counts(variants)
+        kept = Predictions(variants, params.benchmark.threads)
+        measured = measure(variants, texts, params.benchmark, params.seed, kept)
+        kept.prune()
+        parameters = parameter_counts(variants, models)
         results = variant_metrics(variants, measured, splits, parameters, params.evaluate, params.seed)
     test = splits["test"]
     with atomic_folder(metrics / "variants") as folder:
@@ -70,7 +75,8 @@ def main(
             "predictions": test[["id", "label"]].assign(**predictions(measured, "test")),
         }.items():
             write_csv(folder / f"{name}.csv", table)
-    write_json(metrics / "about" / "environment.json", environment(params.benchmark.threads))
+    machine = {**environment(params.benchmark.threads), "groups": measured.groups}
+    write_json(metrics / "about" / "environment.json", machine)
     write_json(metrics / "about" / "models.json", describe(models, pipeline, sorted(set(test["source"]))))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from fincompress.core import stage
+from fincompress.core.errors import InputError
 from fincompress.core.files import atomic_folder, read_json
 from fincompress.core.params import Key, load_params
 from fincompress.core.sections import ShipParams
@@ -30,9 +31,18 @@ def main(
     tables: Path = Path("plots/tables"),
     out: Path = Path("models/shipped"),
 ) -> None:
-    """Write OUT/<variant> for every variant that params.yaml names: a copy of its files, and README.md."""
+    """Write OUT/<variant> for every variant that params.yaml names: a copy of its files, and README.md.
+
+    Raises:
+        InputError: one of them was not measured.
+    """
     params = load_params(Needs)
     results = load_results(metrics, tables, params)
+    if unmeasured := [name for name in params.ship.variants if name not in results.records]:
+        raise InputError(
+            f"params.yaml: ship.variants: {', '.join(unmeasured)} not measured, so a card would say nothing; add to "
+            "benchmark.variants, or take out here"
+        )
     data = read_json(metrics / "about" / "data.json")
     with atomic_folder(out) as folder:
         for variant in saved_variants(models, current_pipeline()):

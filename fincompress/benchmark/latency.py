@@ -33,7 +33,7 @@ def by_length(lengths: pd.DataFrame) -> pd.DataFrame:
     """Median latency of every variant at every length, with the lowest and the highest round's.
 
     Args:
-        lengths: `benchmark.Measurements.lengths`.
+        lengths: `protocol.Measurements.lengths`.
     """
     rounds = lengths.groupby(["variant", "length", "round"])["ms"].median().rename("p50_ms").reset_index()
     table = _over_rounds(rounds, ["variant", "length"], "p50_ms")
@@ -45,7 +45,7 @@ def by_batch(throughput: pd.DataFrame) -> pd.DataFrame:
     """Median sentences a second of every variant at every batch size, with the lowest and the highest round's.
 
     Args:
-        throughput: `benchmark.Measurements.throughput`.
+        throughput: `protocol.Measurements.throughput`.
     """
     return _over_rounds(throughput, ["variant", "batch_size"], "per_s")
 
@@ -60,7 +60,7 @@ def not_told_apart(rounds: pd.DataFrame, protocol: str) -> dict[str, list[str]]:
 
     Rounds are interleaved, so a round compares two variants under the same drift of the machine. Two are told apart
     where one is the faster in so many rounds that chance is ruled out (two-sided sign test, p < 0.05), which takes at
-    least six rounds.
+    least six rounds. Variants that shared no round (see `groups`) are never told apart.
 
     Args:
         rounds: what `round_medians` returns.
@@ -74,7 +74,8 @@ def not_told_apart(rounds: pd.DataFrame, protocol: str) -> dict[str, list[str]]:
         if not faster + slower or stats.binomtest(faster, faster + slower).pvalue >= TOLD_APART:
             ties[first].append(second)
             ties[second].append(first)
-    return {
-        name: sorted(others, key=lambda other, own=name: abs(medians[other] - medians[own]))
-        for name, others in ties.items()
-    }
+
+    def nearest_first(name: str) -> list[str]:
+        return sorted(ties[name], key=lambda other: abs(medians[other] - medians[name]))
+
+    return {name: nearest_first(name) for name in ties}

@@ -1,4 +1,4 @@
-"""The machine that latencies are measured on: what it is, and whether others are using it."""
+"""The machine that latencies are measured on: what it is, what it has room for, and whether others are using it."""
 
 import importlib.metadata
 import platform
@@ -7,8 +7,11 @@ from pathlib import Path
 
 import psutil
 
+from fincompress.core.registry import RUNTIMES
+
 VECTOR_INSTRUCTIONS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8")  # the last three: int8 dot products
 LIBRARIES = ("torch", "transformers", "tokenizers", "onnxruntime", "openvino", "nncf", "scikit-learn", "numpy")
+SPARED = 0.1  # of the free memory, which is left to the system
 
 
 class OtherLoad:
@@ -21,7 +24,7 @@ class OtherLoad:
     def share(self) -> float:
         """Mean share of all cores, 0 to 1."""
         wall, busy, ours = (now - then for now, then in zip(self._now(), self._start, strict=True))
-        return max(0.0, busy - ours) / (wall * psutil.cpu_count())
+        return max(0.0, busy - ours) / (wall * (psutil.cpu_count() or 1))
 
     def _now(self) -> tuple[float, float, float]:
         system = psutil.cpu_times()
@@ -31,22 +34,42 @@ class OtherLoad:
         return time.perf_counter(), sum(system) - idle - guest, ours
 
 
+def vector_instructions() -> list[str]:
+    """Those of `VECTOR_INSTRUCTIONS` that the processor has."""
+    return [name for name in VECTOR_INSTRUCTIONS if name in _cpuinfo("flags").split()]
+
+
+def libraries() -> dict[str, str]:
+    """Library -> its version, of those that models are run with."""
+    return {name: importlib.metadata.version(name) for name in LIBRARIES}
+
+
 def environment(threads: int) -> dict:
     """The machine and the versions that latencies were measured with."""
     return {
-        "cpu": _cpu_name(),
-        "vector_instructions": [name for name in VECTOR_INSTRUCTIONS if name in _cpuinfo("flags").split()],
+        "cpu": cpu_name(),
+        "vector_instructions": vector_instructions(),
         "physical_cores": psutil.cpu_count(logical=False),
         "logical_cores": psutil.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "threads": threads,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
+        "libraries": libraries(),
     }
 
 
-def _cpu_name() -> str:
+def rough_need_mb(runtime: str, model_bytes: int) -> float:
+    """Memory that a worker takes, on the safe side: its libraries, and three times its model for all that it makes.
+
+    With MiniLM's networks workers took 560 to 620 MB in PyTorch, 180 to 290 in ONNX Runtime, 270 to 380 in OpenVINO.
+    """
+    imports_torch = RUNTIMES[runtime].base == "torch"
+    return (450 if imports_torch else 300) + 3 * model_bytes / 1e6
+
+
+def cpu_name() -> str:
+    """What the processor calls itself."""
     return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 

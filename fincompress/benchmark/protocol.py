@@ -1,83 +1,33 @@
-"""The latency protocol: interleaved rounds over live workers, with other load on the machine watched.
+"""The measuring protocol: every variant in a live process of its own, timed in interleaved rounds, and scored.
 
 Variants measured one after another can be ranked wrongly by a drift of the machine. Here every variant lives in a
-process of its own with the same number of threads; in each round all take a turn, in shuffled order, while the
-parent blocks on a pipe. A turn during which others used the machine is repeated, and flagged if that does not help.
+process with the same number of threads, and all take turns (see `rounds`), as many at once as the memory holds (see
+`groups`). Scoring comes last, so that neither timings nor peak memory depend on whether predictions are kept already.
 """
 
-import contextlib
-import os
 import random
-import subprocess
-import sys
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import Pipe
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from fincompress.benchmark.machine import OtherLoad
+from fincompress.benchmark.groups import plan
+from fincompress.benchmark.predictions import Predictions
+from fincompress.benchmark.rounds import timed_rounds
+from fincompress.benchmark.workers import Worker
 from fincompress.core.sections import BenchmarkParams
 from fincompress.core.variants import Variant
-
-SETTLE_SECONDS = 0.1  # for threads that spin after their last work; a longer spin counts as other load
-WARM_AGAIN = 2  # untimed sentences at the start of a turn, after the others' turns
-RUNS_A_LENGTH = 3  # a round
-PROTOCOLS = ("real", "padded")
-
-
-class Worker:
-    """A variant's process and the pipe to it."""
-
-    def __init__(self, variant: Variant, threads: int):
-        self.variant = variant
-        self._connection, theirs = Pipe()
-        count = str(threads)
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "fincompress.benchmark.worker", str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
-            env={**os.environ, "OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": count},
-        )
-        theirs.close()
-        self._connection.send((str(variant.folder), variant.runtime, threads))
-
-    def wait_until_loaded(self) -> None:
-        """Block until the model is loaded, which must come before the first request."""
-        self._receive()
-
-    def ask(self, name: str, *arguments):
-        """Send a request of `worker._answer` and block until its answer is there."""
-        with contextlib.suppress(OSError):  # `_receive` says what became of the process
-            self._connection.send((name, arguments))
-        return self._receive()
-
-    def hang_up(self) -> None:
-        """Let the process end, without waiting for it."""
-        self._connection.close()
-
-    def close(self) -> None:
-        """End the process."""
-        self.hang_up()
-        try:
-            self.process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-
-    def _receive(self):
-        try:
-            status, answer = self._connection.recv()
-        except (EOFError, OSError):
-            raise RuntimeError(f"the worker of {self.variant.name} died (exit {self.process.wait()})") from None
-        if status == "error":
-            raise RuntimeError(f"the worker of {self.variant.name} failed:\n{answer}")
-        return answer
 
 
 @dataclass
 class Measurements:
-    """What a benchmark run saw of all variants."""
+    """What a benchmark run saw of all variants.
+
+    Rounds are numbered over all groups; the reference is in each group and so has more rounds where there are several.
+    """
 
     samples: pd.DataFrame  # variant, protocol, round, ms, encode_ms, disturbed: one row a timed sentence
     lengths: pd.DataFrame  # variant, length, round, ms, disturbed: a sentence cut or padded to `length` word pieces
@@ -85,104 +35,114 @@ class Measurements:
     cold_starts: pd.DataFrame  # variant, s: from the start of a process to its first prediction
     logits: dict[str, dict[str, np.ndarray]]  # variant -> split -> [rows, labels]
     labels: dict[str, list[str]]  # variant -> label names in the order of its logits
-    peak_rss_mb: dict[str, float]
+    peak_rss_mb: dict[str, float]  # of the process that was timed, without scoring the splits
     batch_size: int  # of those in `throughput`, the one to quote
+    groups: int = 1  # of variants whose rounds were interleaved
 
 
-def measure(variants: list[Variant], texts: dict[str, list[str]], params: BenchmarkParams, seed: int) -> Measurements:
-    """Run every variant over `texts` (split -> texts; latency on `test`) and time it.
+def measure(
+    variants: list[Variant],
+    texts: dict[str, list[str]],
+    params: BenchmarkParams,
+    seed: int,
+    kept: Predictions | None = None,
+) -> Measurements:
+    """Time every variant, and run it over `texts` (split -> texts; latency is measured on `test`).
 
     Latency is that of one sentence at a time, as it comes (`real`) and padded to `params.padded_length` (`padded`),
-    `params.runs` times each after `params.warmups` untimed runs; every variant sees the same sentences. Beside it,
-    latency at each of `params.lengths`, and the same sentences in batches of each size. Cold starts come first, one
-    process at a time, with the files in the system's cache from the second on.
+    `params.runs` times each after `params.warmups` untimed runs; every variant sees the same sentences. In
+    `params.side_rounds` of the rounds alone: latency at each of `params.lengths` (that of the padded protocol is taken
+    from there), and the same sentences in batches of each size.
+
+    Args:
+        variants: the reference first, with which the others are compared.
+        kept: predictions of earlier runs, which are not made again; None scores everything.
     """
-    cold = _cold_starts(variants, texts["test"], params, random.Random(seed))
+    tables: list[list[pd.DataFrame]] = [[], [], []]
+    logits: dict[str, dict[str, np.ndarray]] = {}
+    labels: dict[str, list[str]] = {}
+    peaks: dict[str, float] = {}
+    planned = plan(variants, texts["test"], params, seed)
+    cold = [*planned.cold_starts, *_further_cold_starts(variants, texts["test"], params, seed)]
+    for number, group in enumerate(planned.groups):
+        with _loaded(group, texts["test"][0], params, seed) as (workers, starts):
+            cold += starts
+            turns = timed_rounds(workers, texts["test"], params, seed, number * params.rounds)
+            for table, rows in zip(tables, turns, strict=True):
+                table.append(rows)
+            for worker in tqdm(workers, desc="score", disable=None):
+                if (name := worker.variant.name) not in logits:  # the reference is in each group
+                    peaks[name] = worker.ask("peak_rss_mb")
+                    labels[name] = worker.ask("labels")
+                    logits[name] = _logits(worker, texts, len(labels[name]), kept)
+    samples, lengths, throughput = (pd.concat(table, ignore_index=True) for table in tables)
+    names = [variant.name for variant in variants]
+    return Measurements(
+        samples,
+        lengths,
+        throughput,
+        pd.DataFrame(cold, columns=["variant", "s"]),
+        {name: logits[name] for name in names},
+        {name: labels[name] for name in names},
+        {name: peaks[name] for name in names},
+        params.batch_size,
+        len(planned.groups),
+    )
+
+
+def _further_cold_starts(variants: list[Variant], texts: list[str], params: BenchmarkParams, seed: int) -> list[dict]:
+    """Rows of `Measurements.cold_starts` beyond that of the worker itself: a process at a time, which ends again."""
+    rng, rows = random.Random(seed), []
+    for _ in tqdm(range(params.cold_starts - 1), desc="cold starts", disable=None):
+        for variant in rng.sample(variants, len(variants)):
+            worker = Worker(variant, params.threads)
+            try:
+                rows.append({"variant": variant.name, "s": worker.cold_start(texts[0])})
+            finally:
+                worker.close()
+    return rows
+
+
+@contextmanager
+def _loaded(
+    group: list[Variant], text: str, params: BenchmarkParams, seed: int
+) -> Iterator[tuple[list[Worker], list[dict]]]:
+    """The workers of a group, loaded, and the cold start of each.
+
+    They start one at a time, in shuffled order, so that nothing runs beside a cold start (those that are loaded wait
+    for their turn); all at once where no cold start is asked for.
+    """
     workers: list[Worker] = []
+    rows: list[dict] = []
     try:
-        for variant in variants:  # all start at once: most of a worker's start is spent on imports
-            workers.append(Worker(variant, params.threads))
-        for worker in workers:
-            worker.wait_until_loaded()
-        logits = {}
-        for worker in tqdm(workers, desc="score", disable=None):
-            logits[worker.variant.name] = {name: worker.ask("logits", rows) for name, rows in texts.items()}
-        labels = {w.variant.name: w.ask("labels") for w in workers}
-        turns = _rounds(workers, texts["test"], params, seed)
-        peaks = {w.variant.name: w.ask("peak_rss_mb") for w in workers}
+        if params.cold_starts:
+            order = random.Random(seed).sample(group, len(group))
+            for variant in tqdm(order, desc="load", disable=None):
+                workers.append(Worker(variant, params.threads))
+                rows.append({"variant": variant.name, "s": workers[-1].cold_start(text)})
+        else:
+            for variant in group:
+                workers.append(Worker(variant, params.threads))
+            for worker in workers:
+                worker.wait_until_loaded()
+        yield sorted(workers, key=lambda worker: group.index(worker.variant)), rows
     finally:
         for worker in workers:
             worker.hang_up()
         for worker in workers:
             worker.close()
-    return Measurements(*turns, cold, logits, labels, peaks, params.batch_size)
 
 
-def _cold_starts(variants: list[Variant], texts: list[str], params: BenchmarkParams, rng: random.Random):
-    """Seconds from the start of a process to its first prediction, `params.cold_starts` times a variant."""
-    rows = []
-    for _ in tqdm(range(params.cold_starts), desc="cold starts", disable=None):
-        for variant in rng.sample(variants, len(variants)):
-            start = time.perf_counter()
-            worker = Worker(variant, params.threads)
-            try:
-                worker.wait_until_loaded()
-                worker.ask("single", texts[:1], None)
-                rows.append({"variant": variant.name, "s": time.perf_counter() - start})
-            finally:
-                worker.close()
-    return pd.DataFrame(rows, columns=["variant", "s"])
-
-
-def _rounds(workers: list[Worker], texts: list[str], params: BenchmarkParams, seed: int) -> list[pd.DataFrame]:
-    """Warm up, then let all workers take turns, round after round; `samples`, `lengths` and `throughput`."""
-    rng = random.Random(seed)
-    runs = [rng.choice(texts) for _ in range(params.runs)]
-    warmups = [rng.choice(texts) for _ in range(params.warmups)]
-    sizes = sorted({*params.batch_sizes, params.batch_size})
-    bulk = [rng.choice(texts) for _ in range(sizes[-1])]  # the same for every size: lengths differ too much
-    for worker in tqdm(workers, desc="warm up", disable=None):
-        for pad_to in (None, params.padded_length):
-            worker.ask("single", warmups, pad_to)
-        for length in params.lengths:
-            worker.ask("single", warmups[:WARM_AGAIN], length)
-        for size in sizes:
-            worker.ask("batches", bulk, size)
-    tables: list[list[pd.DataFrame]] = [[], [], []]
-    for number in tqdm(range(params.rounds), desc="rounds", disable=None):
-        part = runs[number * params.runs // params.rounds : (number + 1) * params.runs // params.rounds]
-        for worker in rng.sample(workers, len(workers)):
-            turn, disturbed = _undisturbed_turn(worker, part, bulk, sizes, params)
-            for table, rows in zip(tables, turn, strict=True):
-                table.append(rows.assign(variant=worker.variant.name, round=number, disturbed=disturbed))
-    return [pd.concat(table, ignore_index=True) for table in tables]
-
-
-def _undisturbed_turn(worker: Worker, texts: list[str], bulk: list[str], sizes: list[int], params: BenchmarkParams):
-    """A worker's turn, repeated up to `max_repeats` times while other load disturbs it."""
-    for _ in range(params.max_repeats + 1):
-        time.sleep(SETTLE_SECONDS)
-        load = OtherLoad(worker.process.pid)
-        turn = _turn(worker, texts, bulk, sizes, params)
-        disturbed = load.share() > params.load_threshold
-        if not disturbed:
-            break
-    return turn, disturbed
-
-
-def _turn(worker: Worker, texts: list[str], bulk: list[str], sizes: list[int], params: BenchmarkParams):
-    """Rows of `Measurements.samples`, `lengths` and `throughput`."""
-
-    def single(texts: list[str], pad_to: int | None) -> tuple[list[float], list[float]]:
-        worker.ask("single", texts[:WARM_AGAIN], pad_to)
-        return worker.ask("single", texts, pad_to)
-
-    samples = []
-    for protocol, pad_to in zip(PROTOCOLS, (None, params.padded_length), strict=True):
-        encode_ms, forward_ms = single(texts, pad_to)
-        samples.append(pd.DataFrame({"protocol": protocol, "ms": forward_ms, "encode_ms": encode_ms}))
-    lengths = [
-        pd.DataFrame({"length": length, "ms": single(texts[:RUNS_A_LENGTH], length)[1]}) for length in params.lengths
-    ]
-    throughput = [{"batch_size": size, "per_s": worker.ask("batches", bulk, size)} for size in sizes]
-    return pd.concat(samples), pd.concat(lengths), pd.DataFrame(throughput)
+def _logits(
+    worker: Worker, texts: dict[str, list[str]], labels: int, kept: Predictions | None
+) -> dict[str, np.ndarray]:
+    """Split -> logits [rows, labels], from the kept predictions where they are there."""
+    logits = {}
+    for split, rows in texts.items():
+        found = kept.find(worker.variant, rows, labels) if kept else None
+        if found is None:
+            found = worker.ask("logits", rows)
+            if kept:
+                kept.keep(worker.variant, rows, found)
+        logits[split] = found
+    return logits

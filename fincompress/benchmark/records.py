@@ -10,11 +10,12 @@ from fincompress.benchmark.calibration import brier, expected_calibration_error,
 from fincompress.benchmark.flips import KINDS, flip_kinds, flip_table, reversals
 from fincompress.benchmark.latency import percentiles
 from fincompress.benchmark.protocol import Measurements
+from fincompress.benchmark.rounds import PROTOCOLS
 from fincompress.benchmark.significance import bootstrap_intervals, mcnemar_p
 from fincompress.core.files import folder_bytes, read_json
 from fincompress.core.registry import RUNTIMES, converted_name
 from fincompress.core.sections import EvaluateParams
-from fincompress.core.variants import Variant, reference_of
+from fincompress.core.variants import FLOOR, Variant, reference_of
 from fincompress.networks.scores import breakdown, scores
 from fincompress.runtimes.base import probabilities
 
@@ -25,16 +26,18 @@ def count_parameters(checkpoint: Path) -> int:
         return sum(int(np.prod(tensors.get_slice(name).get_shape())) for name in tensors.keys())  # noqa: SIM118, no mapping
 
 
-def parameter_counts(variants: list[Variant]) -> dict[str, int]:
-    """Network -> its parameters; one trained in int8 has those of the network it started from."""
-    counts = {
-        variant.network: count_parameters(variant.folder)
-        for variant in variants
-        if (variant.folder / "model.safetensors").is_file()
-    }
+def parameter_counts(variants: list[Variant], models: Path) -> dict[str, int]:
+    """Network -> its parameters; one trained in int8 has those of the network it started from.
+
+    Args:
+        models: where the trained networks are; the floor is where its variant is.
+    """
+    counts = {}
     for variant in variants:
-        if variant.network not in counts:
-            counts[variant.network] = counts[read_json(variant.folder / "training.json")["source"]]
+        checkpoint = variant.folder if variant.network == FLOOR else models / variant.network
+        if not (checkpoint / "model.safetensors").is_file():
+            checkpoint = models / read_json(checkpoint / "training.json")["source"]
+        counts[variant.network] = count_parameters(checkpoint)
     return counts
 
 
@@ -106,6 +109,8 @@ def cost_metrics(variants: list[Variant], measured: Measurements) -> dict[str, d
     over the variant's (same runtime: what a smaller network and int8 bring), `runtime_gain` is the PyTorch
     teacher's over that teacher's (same model: what the runtime brings). Both are None where the teacher was not
     measured in the runtime. PyTorch's own int8 counts as PyTorch. `cold_start_s` is None where none was measured.
+
+    Each variant is compared with the teacher as it was in the same rounds, that is in the variant's own group.
     """
     latency = percentiles(measured.samples)
     reference = reference_of([variant.name for variant in variants])
@@ -113,10 +118,14 @@ def cost_metrics(variants: list[Variant], measured: Measurements) -> dict[str, d
     bases = {variant.runtime: variant.name for variant in variants if variant.name in in_fp32}
     cold = measured.cold_starts.groupby("variant")["s"].median()
 
-    def ratio(name: str | None, own: str | None, protocol: str = "padded") -> float | None:
-        if name is None or own is None:
-            return None
-        return round(latency[name, protocol]["p50"] / latency[own, protocol]["p50"], 3)
+    speedups = {
+        (variant.name, protocol): _speedup(measured.samples, variant.name, reference, protocol)
+        for variant in variants
+        for protocol in PROTOCOLS
+    }
+
+    def gain(name: str, base: str | None) -> float | None:
+        return round(speedups[name, "padded"] / speedups[base, "padded"], 3) if base else None
 
     table = {}
     for variant in variants:
@@ -130,13 +139,21 @@ def cost_metrics(variants: list[Variant], measured: Measurements) -> dict[str, d
             "disturbed_rounds": int(samples.groupby("round")["disturbed"].any().sum()),
             "throughput_per_s": round(float(batches["per_s"].median()), 1),
             "cold_start_s": round(float(cold[name]), 3) if name in cold else None,
-            "speedup": ratio(reference, name),
-            "speedup_real": ratio(reference, name, "real"),
-            "compression_gain": ratio(base, name),
-            "runtime_gain": ratio(reference, base),
+            "speedup": gain(name, reference),
+            "speedup_real": round(speedups[name, "real"], 3),
+            "compression_gain": gain(name, base),
+            "runtime_gain": gain(base, reference) if base else None,
             "peak_rss_mb": round(measured.peak_rss_mb[name], 1),
         }
     return table
+
+
+def _speedup(samples: pd.DataFrame, name: str, reference: str, protocol: str) -> float:
+    """Median latency of the reference over that of a variant, both over the rounds that the variant took part in."""
+    table = samples[samples["protocol"] == protocol]
+    own = table[table["variant"] == name]
+    beside = table[(table["variant"] == reference) & table["round"].isin(own["round"].unique())]
+    return float(beside["ms"].median() / own["ms"].median())
 
 
 def _rounded(record: dict) -> dict:

@@ -1,9 +1,10 @@
 """One variant in a process of its own, answering the benchmark's requests over a pipe.
 
-Started as `python -m fincompress.benchmark.worker FD` by `protocol.Worker`. It imports no more than its runtime
+Started as `python -m fincompress.benchmark.worker FD` by `workers.Worker`. It imports no more than its runtime
 needs, so that its peak memory is the variant's own. Requests are (name, arguments); every one gets one answer.
 """
 
+import os
 import sys
 import time
 import traceback
@@ -66,7 +67,7 @@ def main() -> None:
         while (request := connection.recv()) is not None:
             connection.send(("ok", _answer(classifier, *request)))
     except (EOFError, BrokenPipeError, KeyboardInterrupt):
-        pass  # the parent has gone
+        os._exit(0)  # the parent has gone, and nothing is left to write: torch takes a while to be taken down
     except Exception:
         connection.send(("error", traceback.format_exc()))
 

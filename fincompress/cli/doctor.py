@@ -14,8 +14,16 @@ from rich.console import Console
 from rich.table import Table
 
 from fincompress.core.errors import InputError
-from fincompress.core.variants import current_pipeline, saved_variants
+from fincompress.core.files import folder_bytes
+from fincompress.core.memory import available_memory_mb
+from fincompress.core.registry import PIPELINES
+from fincompress.core.variants import Variant, current_pipeline, measured_variants, saved_variants
 from fincompress.runtimes.registry import runtime_of
+
+MODEL_BYTES = 91_000_000
+"""Of the default run's teacher."""
+DISK_GB = 3.0
+"""What the default run takes: its models, the same in DVC's cache, and room for new ones while the old are there."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +37,7 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at the machine, the installed packages and the project in the working directory."""
-    return [*_machine(), *_packages(), *_tools(), *_project()]
+    return [*_machine(), *_room(), *_packages(), *_tools(), *_project()]
 
 
 def _machine() -> list[Finding]:
@@ -59,6 +67,52 @@ def _machine() -> list[Finding]:
         ),
         Finding("GPU", _gpu()),
     ]
+
+
+def _room() -> list[Finding]:
+    """Free memory and disk against what the pipeline takes."""
+    from fincompress.benchmark.machine import SPARED
+
+    free_mb, free_disk = available_memory_mb(), shutil.disk_usage(Path.cwd()).free / 1e9
+    needed_mb, needed_disk = workers_need_mb(), DISK_GB - _held_gb()
+    return [
+        Finding(
+            "free memory",
+            f"{free_mb / 1e3:.1f} GB, of {needed_mb / 1e3:.0f} GB for all that `benchmark` loads at once",
+            "end other programs, or name fewer in benchmark.variants; else it measures variants in groups that fit"
+            if free_mb * (1 - SPARED) < needed_mb
+            else None,
+        ),
+        Finding(
+            "free disk",
+            f"{free_disk:.1f} GB, of {max(0.0, needed_disk):.1f} GB for what a run adds",
+            f"free {needed_disk - free_disk:.1f} GB; `dvc gc --workspace` drops what earlier runs left in DVC's cache"
+            if free_disk < needed_disk
+            else None,
+        ),
+    ]
+
+
+def _held_gb() -> float:
+    """What earlier runs have left in the working directory."""
+    return sum(folder_bytes(folder) for folder in (Path("models"), Path(".dvc/cache")) if folder.is_dir()) / 1e9
+
+
+def workers_need_mb(models: Path = Path("models")) -> float:
+    """Memory that the processes of all variants take at once, on the safe side.
+
+    A model that is not there yet counts as large as it is in the default run.
+    """
+    from fincompress.benchmark.machine import rough_need_mb
+
+    pipeline = current_pipeline() if Path("params.yaml").is_file() else next(iter(PIPELINES.values()))
+    variants = measured_variants(models, models / ".compared", pipeline)
+
+    def size(variant: Variant) -> int:
+        default = MODEL_BYTES // 4 if variant.name.endswith("int8") else MODEL_BYTES
+        return folder_bytes(variant.folder) or default
+
+    return sum(rough_need_mb(variant.runtime, size(variant)) for variant in variants)
 
 
 def _gpu() -> str:

@@ -1,6 +1,12 @@
-"""How much memory a process has taken, and how much the machine has left."""
+"""How much memory a process has taken, and how much is left for others."""
 
+from collections.abc import Iterator
 from pathlib import Path
+
+_LIMITS = {  # controller's folder -> files of the limit and of the usage, and the line of memory.stat that can be freed
+    "sys/fs/cgroup": ("memory.max", "memory.current", "inactive_file"),
+    "sys/fs/cgroup/memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
 
 
 def peak_rss_mb() -> float:
@@ -15,3 +21,34 @@ def peak_rss_mb() -> float:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # bytes on macOS
+
+
+def available_memory_mb(root: Path = Path("/")) -> float:
+    """Memory in MB that can be taken without swapping: what the machine has left, or a container's limit if lower.
+
+    Args:
+        root: where `proc` and `sys` are mounted.
+    """
+    import psutil
+
+    return min([psutil.virtual_memory().available / 1e6, *_room_in_control_groups(root)])
+
+
+def _room_in_control_groups(root: Path) -> Iterator[float]:
+    """MB left below the limit of each control group that this process is in, as far as they can be seen."""
+    own = root / "proc" / "self" / "cgroup"
+    entries = [line.split(":", 2) for line in own.read_text().splitlines()] if own.is_file() else []
+    for mount, (limit, usage, freeable) in _LIMITS.items():
+        named = "memory" if mount.endswith("memory") else ""  # version 2 names no controllers
+        for _, controllers, path in entries:
+            if named not in controllers.split(","):
+                continue
+            top = root / mount
+            group = top / path.strip("/")
+            for folder in [group, *group.parents]:
+                if (folder / limit).is_file() and (folder / limit).read_text().strip() != "max":
+                    stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+                    used = int((folder / usage).read_text()) - int(stat.get(freeable, 0))
+                    yield (int((folder / limit).read_text()) - used) / 1e6
+                if folder == top:
+                    break

@@ -82,6 +82,13 @@ class AnyParams(Section):
                 raise ValueError(f"{network.name}.source: expected one of {', '.join(known)} (got {source!r})")
         return self
 
+    @model_validator(mode="after")
+    def _measured_variants_exist(self):
+        if self.benchmark.variants != "all":
+            known = PIPELINES[self.pipeline].measured_names()
+            _check_variants("benchmark.variants", self.benchmark.variants, known, "measures")
+        return self
+
     def _labels(self) -> list[str]:
         """Label names in id order."""
         raise NotImplementedError
@@ -97,11 +104,7 @@ class SideBySideParams(AnyParams):
 
     @model_validator(mode="after")
     def _shipped_variants_are_kept(self):
-        saved = PIPELINES[self.pipeline].saved_names()
-        if unknown := [name for name in self.ship.variants if name not in saved]:
-            near = difflib.get_close_matches(unknown[0], saved, n=1)
-            hint = f"did you mean `{near[0]}`?" if near else f"it keeps {', '.join(saved)}"
-            raise ValueError(f"ship.variants: the pipeline keeps no `{unknown[0]}`; {hint}")
+        _check_variants("ship.variants", self.ship.variants, PIPELINES[self.pipeline].saved_names(), "keeps")
         return self
 
     def _labels(self) -> list[str]:
@@ -116,6 +119,14 @@ class StackedParams(AnyParams):
 
     def _labels(self) -> list[str]:
         return AG_NEWS_LABELS
+
+
+def _check_variants(key: str, names: Collection[str], known: list[str], verb: str) -> None:
+    """An error where `names`, the value of `key`, has one that the pipeline does not keep, or does not measure."""
+    if unknown := [name for name in names if name not in known]:
+        near = difflib.get_close_matches(unknown[0], known, n=1)
+        hint = f"did you mean `{near[0]}`?" if near else f"it {verb} {', '.join(known)}"
+        raise ValueError(f"{key}: the pipeline {verb} no `{unknown[0]}`; {hint}")
 
 
 def _with_networks(base: type[AnyParams], kind: str) -> type[AnyParams]:

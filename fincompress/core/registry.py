@@ -106,6 +106,9 @@ RUNTIMES = {
 }
 """Name -> runtime. A folder is for the first whose first file it holds."""
 
+FLOOR = "bag_of_words"
+"""The variant that all others should beat; its network and its runtime are called so too."""
+
 INT8_RUNTIMES = tuple(runtime for runtime in RUNTIMES.values() if runtime.to_int8)
 """Those that networks are quantised for after training."""
 
@@ -174,6 +177,16 @@ class Pipeline:
             for runtime in INT8_RUNTIMES
         ]
         return [*(network.name for network in self.networks), *converted]
+
+    def measured_names(self) -> list[str]:
+        """The variants that `benchmark` compares: the saved ones, and those that it makes to compare with."""
+        fp32 = [converted_name(self.reference, runtime, "fp32") for runtime in RUNTIMES.values() if runtime.to_fp32]
+        in_torch = [
+            converted_name(network.name, RUNTIMES["torch_int8"], "int8")
+            for network in self.networks
+            if network.torch_int8
+        ]
+        return [*self.saved_names(), *fp32, *in_torch, FLOOR]
 
     def network(self, name: str) -> Network:
         """The network with this name."""

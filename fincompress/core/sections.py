@@ -5,7 +5,7 @@ Types are strict: a quoted number, an unknown key or a value out of range is an 
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(min_length=1)]
@@ -195,12 +195,22 @@ class QatParams(SoftLabelParams, QuantizationParams):
     source: Name
 
 
+def _all_or_names(value: object) -> object:
+    """An error in one piece, where pydantic would tell one for each type that it might have been."""
+    names = isinstance(value, list) and value and all(isinstance(name, str) and name for name in value)
+    if value != "all" and not names:
+        raise ValueError(f"expected all, or a list of variants such as [kd, kd_ort_int8] (got {value!r})")
+    return value
+
+
 class BenchmarkParams(Section):
     """The `benchmark` stage."""
 
+    variants: Annotated[Literal["all"] | list[Name], BeforeValidator(_all_or_names)]
     runs: Annotated[int, Field(ge=1)]
     warmups: Annotated[int, Field(ge=0)]
     rounds: Annotated[int, Field(ge=1)]
+    side_rounds: Annotated[int, Field(ge=1)]
     threads: Annotated[int, Field(ge=1)]
     padded_length: Annotated[int, Field(ge=8)]
     batch_size: Annotated[int, Field(ge=1)]
@@ -214,6 +224,12 @@ class BenchmarkParams(Section):
     def _every_round_has_a_run(self):
         if self.runs < self.rounds:
             raise ValueError(f"runs ({self.runs}) must be at least rounds ({self.rounds})")
+        return self
+
+    @model_validator(mode="after")
+    def _side_rounds_are_rounds(self):
+        if self.side_rounds > self.rounds:
+            raise ValueError(f"side_rounds ({self.side_rounds}) must be at most rounds ({self.rounds})")
         return self
 
 

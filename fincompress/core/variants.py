@@ -5,10 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fincompress.core.params import pipeline_kind
-from fincompress.core.registry import INT8_RUNTIMES, PIPELINES, RUNTIMES, Pipeline, Runtime, converted_name, pipeline_of
-
-FLOOR = "bag_of_words"
-"""The variant that all others should beat; its network and its runtime are called so too."""
+from fincompress.core.registry import (
+    FLOOR,
+    INT8_RUNTIMES,
+    PIPELINES,
+    RUNTIMES,
+    Pipeline,
+    Runtime,
+    converted_name,
+    pipeline_of,
+)
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,19 @@ def measured_variants(models: Path, folder: Path, pipeline: Pipeline) -> list[Va
         for name in [converted_name(network.name, RUNTIMES["torch_int8"], "int8")]
     ]
     return [*saved_variants(models, pipeline), *fp32, *in_torch, Variant(FLOOR, FLOOR, FLOOR, folder / FLOOR)]
+
+
+def chosen_variants(variants: list[Variant], chosen: str | Collection[str]) -> list[Variant]:
+    """Those that `benchmark.variants` names, in their order; the reference too, as all are compared with it.
+
+    Args:
+        variants: all that can be measured.
+        chosen: names of some, or `all`.
+    """
+    if chosen == "all":
+        return variants
+    wanted = {*chosen, reference_of([variant.name for variant in variants])}
+    return [variant for variant in variants if variant.name in wanted]
 
 
 def _parts(variant: str) -> tuple[str, Runtime | None]:

@@ -133,11 +133,12 @@ def _json(path: Path) -> dict:
 def matching_spread(content: dict, records: dict[str, dict]) -> dict[str, dict]:
     """`variants` of what `fincompress seeds` wrote, if that belongs to the same run as `records`; otherwise nothing.
 
-    It is where each variant's scores are those of the first seed: the same commit and params give the same ones.
+    It is where each variant's scores are those of the first seed: the same commit and params give the same ones. Those
+    that were not measured this time are left out.
     """
-    variants = content.get("variants", {})
+    variants = {name: spread for name, spread in content.get("variants", {}).items() if name in records}
     same = all(
-        name in records and abs(records[name][score] - spread[score]["values"][0]) < 1e-6
+        abs(records[name][score] - spread[score]["values"][0]) < 1e-6
         for name, spread in variants.items()
         for score in spread
     )

@@ -3,26 +3,34 @@
 import time
 from collections import namedtuple
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 from conftest import LABELS
+from safetensors.numpy import save_file
 
-from fincompress.benchmark.latency import round_medians
+from fincompress.benchmark import groups, rounds
+from fincompress.benchmark.latency import not_told_apart, round_medians
 from fincompress.benchmark.machine import OtherLoad
-from fincompress.benchmark.protocol import Measurements, Worker, measure
-from fincompress.benchmark.records import variant_metrics
+from fincompress.benchmark.protocol import Measurements, measure
+from fincompress.benchmark.records import cost_metrics, parameter_counts, variant_metrics
+from fincompress.benchmark.rounds import _undisturbed_turn, side_rounds
 from fincompress.benchmark.worker import time_batches
+from fincompress.benchmark.workers import Worker
+from fincompress.core.files import write_json
 from fincompress.core.sections import BenchmarkParams, EvaluateParams
 from fincompress.core.variants import Variant
 from fincompress.data.sources import read_embedded
 from fincompress.runtimes.bag_of_words import BagOfWords
 
 PARAMS = BenchmarkParams(
+    variants="all",
     runs=10,
     warmups=4,
     rounds=3,
+    side_rounds=2,
     threads=1,
     padded_length=16,
     batch_size=4,
@@ -45,22 +53,99 @@ def variant(name: str, folder: Path) -> Variant:
     return Variant(name, name, "bag_of_words", folder)
 
 
-def test_every_variant_is_timed_on_the_same_sentences_in_every_round(bag):
+def test_every_variant_is_timed_on_the_same_sentences_in_every_round_and_aside_in_some(bag):
     texts = {"test": read_embedded()["text"].head(20).tolist()}
-    measured = measure([variant("a", bag), variant("b", bag)], texts, PARAMS, seed=0)
+    measured = measure([variant("teacher", bag), variant("b", bag)], texts, PARAMS, seed=0)
     counts = measured.samples.groupby(["variant", "protocol", "round"]).size().unstack()
     assert (counts.sum(axis=1) == 10).all() and (counts > 0).all(axis=None)
     assert (measured.samples[["ms", "encode_ms"]] > 0).all(axis=None)
     sizes = measured.throughput.groupby(["variant", "batch_size"])["round"].nunique().unstack()
-    assert list(sizes.columns) == [1, 2, 4] and (sizes == 3).all(axis=None) and measured.batch_size == 4
+    assert list(sizes.columns) == [1, 2, 4] and (sizes == 2).all(axis=None) and measured.batch_size == 4
     assert (measured.throughput["per_s"] > 0).all()
     lengths = measured.lengths.groupby(["variant", "length"])["round"].nunique().unstack()
-    assert list(lengths.columns) == [8, 16] and (lengths == 3).all(axis=None)
-    assert measured.cold_starts["variant"].value_counts().to_dict() == {"a": 2, "b": 2}
+    assert lengths.loc["teacher"].to_dict() == lengths.loc["b"].to_dict() == {8: 2, 16: 3}
+    padded = measured.samples.query("protocol == 'padded'").groupby("variant")["ms"].apply(list)
+    at_16 = measured.lengths.query("length == 16").groupby("variant")["ms"].apply(list)
+    assert at_16.to_dict() == padded.to_dict(), "16 is the padded protocol's length"
+    assert measured.cold_starts["variant"].value_counts().to_dict() == {"teacher": 2, "b": 2} and measured.groups == 1
     assert measured.cold_starts["s"].between(0.05, 60).all()  # a Python process with its imports
-    np.testing.assert_array_equal(measured.logits["a"]["test"], measured.logits["b"]["test"])
-    assert measured.logits["a"]["test"].shape == (20, 3) and measured.labels["a"] == LABELS
+    np.testing.assert_array_equal(measured.logits["teacher"]["test"], measured.logits["b"]["test"])
+    assert measured.logits["b"]["test"].shape == (20, 3) and measured.labels["b"] == LABELS
     assert all(peak > 20 for peak in measured.peak_rss_mb.values())
+
+
+@pytest.mark.parametrize(("rounds", "aside", "numbers"), [(10, 2, {2, 7}), (3, 3, {0, 1, 2}), (1, 1, {0}), (7, 1, {3})])
+def test_side_rounds_are_spread_over_the_run(rounds, aside, numbers):
+    assert side_rounds(PARAMS.model_copy(update={"rounds": rounds, "side_rounds": aside})) == numbers
+
+
+@pytest.mark.parametrize(
+    ("loads", "max_repeats", "left", "disturbed", "repeated"),
+    [
+        ([0.0], 2, 9, False, 0),
+        ([0.5, 0.0], 2, 9, False, 1),
+        ([0.5, 0.5, 0.5], 2, 9, True, 2),
+        ([0.5, 0.5], 2, 1, True, 1),
+        ([0.5], 2, 0, True, 0),
+    ],
+)
+def test_a_disturbed_turn_is_repeated_within_two_bounds(monkeypatch, loads, max_repeats, left, disturbed, repeated):
+    monkeypatch.setattr(rounds, "_turn", lambda *_: ("turn",))
+    monkeypatch.setattr(rounds, "OtherLoad", lambda pid: SimpleNamespace(share=lambda: loads.pop(0)))
+    monkeypatch.setattr(rounds, "SETTLE_SECONDS", 0)
+    worker = SimpleNamespace(process=SimpleNamespace(pid=1))
+    params = PARAMS.model_copy(update={"max_repeats": max_repeats, "load_threshold": 0.1})
+    assert _undisturbed_turn(worker, [], None, params, left) == (("turn",), disturbed, repeated)
+    assert not loads
+
+
+def test_variants_that_do_not_fit_at_once_are_measured_in_groups_with_the_reference_in_each(bag, monkeypatch, capsys):
+    variants = [variant(name, bag) for name in ("teacher", "kd", "ikd")]
+    params = PARAMS.model_copy(update={"cold_starts": 0})
+    alone = measure(variants[:1], {"test": ["a text"]}, params, seed=0).peak_rss_mb["teacher"]
+    room = 2.6 * alone * groups.GROWTH / (1 - groups.SPARED)  # for two
+    monkeypatch.setattr(groups, "available_memory_mb", lambda: room)
+    measured = measure(variants, {"test": ["a text", "another", "and a third"]}, params, seed=0)
+    assert measured.groups == 2
+    assert "2 groups" in capsys.readouterr().out
+    numbers = measured.samples.groupby("variant")["round"].unique().map(set).to_dict()
+    assert numbers["teacher"] == set(range(6)) and numbers["kd"] | numbers["ikd"] == numbers["teacher"]
+    assert {frozenset(numbers["kd"]), frozenset(numbers["ikd"])} == {frozenset({0, 1, 2}), frozenset({3, 4, 5})}
+    assert list(measured.logits) == ["teacher", "kd", "ikd"]
+    told = not_told_apart(round_medians(measured.samples), "real")
+    assert "ikd" in told["kd"], "they shared no round"
+
+
+def test_a_variant_is_compared_with_the_reference_of_its_own_rounds(tmp_path):
+    """The machine is half as fast in the second group: kd and ikd are both twice as fast as the teacher."""
+    rows = [("teacher", 0, 10.0), ("kd", 0, 5.0), ("teacher", 1, 20.0), ("ikd", 1, 10.0)]
+    measured = hand_made({"teacher": 1.0, "kd": 1.0, "ikd": 1.0})
+    measured.samples = pd.DataFrame(
+        [
+            {"variant": name, "protocol": protocol, "round": r, "ms": ms, "encode_ms": 0.1, "disturbed": False}
+            for name, r, ms in rows
+            for protocol in ("real", "padded")
+        ]
+    )
+    table = cost_metrics([Variant(name, name, "torch", tmp_path) for name in ("teacher", "kd", "ikd")], measured)
+    for name in ("kd", "ikd"):
+        assert [table[name][key] for key in ("speedup", "speedup_real", "compression_gain")] == [2, 2, 2]
+    assert table["teacher"]["speedup"] == table["teacher"]["runtime_gain"] == 1
+
+
+def test_parameters_are_counted_where_the_network_was_not_measured_itself(tmp_path, bag):
+    weights = {"weight": np.zeros((2, 3), dtype=np.float32)}
+    for name in ("ikd", "qat"):
+        (tmp_path / name).mkdir()
+    save_file(weights, tmp_path / "ikd" / "model.safetensors")
+    write_json(tmp_path / "qat" / "training.json", {"source": "ikd"})
+    chosen = [
+        Variant("ikd_ort_int8", "ikd", "onnxruntime", tmp_path / "ptq" / "ikd_ort_int8"),
+        Variant("qat", "qat", "openvino", tmp_path / "qat"),
+        Variant("bag_of_words", "bag_of_words", "bag_of_words", bag),
+    ]
+    counts = parameter_counts(chosen, tmp_path)
+    assert counts["ikd"] == counts["qat"] == 6 and counts["bag_of_words"] > 100
 
 
 def test_throughput_is_timed_after_a_pass_that_is_not():
@@ -110,13 +195,13 @@ def test_load_of_others_is_what_the_machine_did_beyond_our_own(monkeypatch):
         2: iter([times(0, 0, 0, 0, 0), times(0.3, 0, 0, 0, 0)]),
     }
     clock = iter([50.0, 52.0])
-    monkeypatch.setattr("fincompress.benchmark.psutil.cpu_times", lambda: next(system))
-    monkeypatch.setattr("fincompress.benchmark.psutil.cpu_count", lambda: 2)
+    monkeypatch.setattr("fincompress.benchmark.machine.psutil.cpu_times", lambda: next(system))
+    monkeypatch.setattr("fincompress.benchmark.machine.psutil.cpu_count", lambda: 2)
     monkeypatch.setattr(
-        "fincompress.benchmark.psutil.Process",
+        "fincompress.benchmark.machine.psutil.Process",
         lambda pid=2: namedtuple("process", ["cpu_times"])(lambda: next(own[pid])),
     )
-    monkeypatch.setattr("fincompress.benchmark.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("fincompress.benchmark.machine.time.perf_counter", lambda: next(clock))
     assert OtherLoad(1).share() == pytest.approx(1.2 / 4)
 
 

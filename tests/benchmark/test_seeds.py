@@ -13,8 +13,9 @@ from fincompress.core.files import read_json
 
 
 def stage_of(command: list[str]) -> str:
+    """The name in dvc.yaml of what a command runs."""
     module = command[2].removeprefix("stages.")
-    return command[3] if module in ("teacher", "prune", "ptq") else module
+    return f"ptq@{command[4]}" if module == "ptq" else command[3] if module == "prune" else module
 
 
 def test_a_stage_that_fails_is_named_and_those_before_it_are_not_run_again(tmp_path, monkeypatch):
@@ -33,7 +34,7 @@ def test_a_stage_that_fails_is_named_and_those_before_it_are_not_run_again(tmp_p
     ran.clear()
     fail.clear()
     seeds._train(tmp_path / "43", 43, tmp_path / "data")
-    assert ran == ["qat", *["ptq"] * 5]
+    assert ran == ["qat", *(f"ptq@{name}" for name in ("teacher", "kd", "ikd", "prune30", "prune50"))]
 
 
 def test_an_interrupted_stage_interrupts_the_command(tmp_path, monkeypatch):
@@ -72,4 +73,4 @@ def test_seeds_are_trained_once_and_their_spread_goes_into_the_report(project):
         assert shown in (project.root / file).read_text(encoding="utf-8")
     project.set_param("kd.temperature", 2.0)
     outdated = project.run("python", "-m", "fincompress", "seeds", "--n", "2", check=False)
-    assert outdated.returncode == 2 and "kd: outdated; run `dvc repro qat ptq` first" in outdated.stderr
+    assert outdated.returncode == 2 and "kd: outdated; run `dvc repro` first" in outdated.stderr

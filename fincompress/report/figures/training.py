@@ -44,9 +44,9 @@ def pruning_curves(rounds: dict[str, pd.DataFrame], variants: list[str]) -> Figu
 
     Args:
         rounds: stage -> its rounds.csv.
-        variants: all variants, which determine the colours.
+        variants: the measured ones, which determine the colours; the stages' networks need not be among them.
     """
-    palette = colours(variants)
+    palette = colours([*variants, *rounds])
     figure, axes = plt.subplots(figsize=(8, 4.5))
     longest_first = sorted(rounds, key=lambda name: -len(rounds[name]))
     for width, name in zip(range(2 * len(rounds), 0, -2), longest_first, strict=True):
