@@ -31,14 +31,21 @@ class OtherLoad:
         return time.perf_counter(), sum(system) - idle - guest, ours
 
 
-def environment(threads: int) -> dict:
-    """The machine and the versions that latencies were measured with."""
+def hardware() -> dict:
+    """The machine: its processor and its memory."""
     return {
         "cpu": _cpu_name(),
         "vector_instructions": [name for name in VECTOR_INSTRUCTIONS if name in _cpuinfo("flags").split()],
         "physical_cores": psutil.cpu_count(logical=False),
         "logical_cores": psutil.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+    }
+
+
+def environment(threads: int) -> dict:
+    """The machine and the versions that latencies were measured with."""
+    return {
+        **hardware(),
         "threads": threads,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),

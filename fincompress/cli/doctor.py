@@ -2,7 +2,6 @@
 
 import os
 import platform
-import re
 import shutil
 import sys
 from dataclasses import dataclass
@@ -10,12 +9,15 @@ from importlib import metadata
 from pathlib import Path
 
 import typer
+from packaging.requirements import Requirement
 from rich.console import Console
 from rich.table import Table
 
 from fincompress.core.errors import InputError
-from fincompress.core.variants import current_pipeline, saved_variants
+from fincompress.core.extras import command, explained
 from fincompress.runtimes.registry import runtime_of
+
+MISSING = "not installed"
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,9 @@ def examine() -> list[Finding]:
 
 
 def _machine() -> list[Finding]:
-    from fincompress.benchmark.machine import environment
+    from fincompress.benchmark.machine import hardware
 
-    machine = environment(os.cpu_count() or 1)
+    machine = hardware()
     instructions = machine["vector_instructions"]
     int8 = [name for name in instructions if "vnni" in name or "amx" in name]
     threads = os.environ.get("OMP_NUM_THREADS")
@@ -70,27 +72,41 @@ def _gpu() -> str:
 
 
 def _packages() -> list[Finding]:
-    """Every pinned requirement against what is installed; those of tests and extras are not looked at."""
+    """The installed packages against the ranges that the project declares: its own, then those of each extra.
+
+    An extra that is not installed is no fault, but for the pipeline's where the working directory is a project.
+    """
     try:
-        requirements = metadata.requires("fincompress") or []
+        declared = [Requirement(text) for text in metadata.requires("fincompress") or []]
     except metadata.PackageNotFoundError:
-        return [Finding("fincompress", "not installed", "`make env`, or pip install . in its folder")]
-    findings = []
-    for requirement in requirements:
-        match = re.fullmatch(r"([\w.-]+)==([\w.+-]+)", requirement.split(";")[0].strip())
-        if match is None or "extra ==" in requirement:
-            continue
-        name, wanted = match.groups()
-        try:
-            found = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            findings.append(Finding(name, "not installed", f"pip install {name}=={wanted}"))
-            continue
-        same = found.split("+")[0] == wanted.split("+")[0]
-        findings.append(
-            Finding(name, found, None if same else f"made and tested with {wanted}: pip install {name}=={wanted}")
-        )
-    return findings
+        return [Finding("fincompress", MISSING, "`make env`, or pip install . in its folder")]
+    findings = {wanted.name: _package(wanted) for wanted in declared if _is_of(wanted, "")}
+    extras = metadata.metadata("fincompress").get_all("Provides-Extra") or []
+    summary = []
+    for extra in extras:
+        own = {wanted.name: _package(wanted) for wanted in declared if _is_of(wanted, extra)}
+        findings |= {name: finding for name, finding in own.items() if finding.found != MISSING}
+        if lacks := ", ".join(name for name, finding in own.items() if finding.found == MISSING):
+            needed = extra == "pipeline" and Path("dvc.yaml").is_file()
+            summary.append(Finding(f"extra {extra}", f"lacks {lacks}", command(extra) if needed else None))
+    return [*findings.values(), *summary]
+
+
+def _is_of(wanted: Requirement, extra: str) -> bool:
+    """Whether a requirement is of this extra, or, where it is empty, of the bare install."""
+    bare = wanted.marker is None or wanted.marker.evaluate({"extra": ""})
+    return bare if not extra else not bare and wanted.marker.evaluate({"extra": extra})
+
+
+def _package(wanted: Requirement) -> Finding:
+    """What is installed of a requirement."""
+    line = f"{wanted.name}{wanted.specifier}"
+    try:
+        found = metadata.version(wanted.name)
+    except metadata.PackageNotFoundError:
+        return Finding(wanted.name, MISSING, f"pip install '{line}'")
+    fits = wanted.specifier.contains(found, prereleases=True)
+    return Finding(wanted.name, found, None if fits else f"outside {wanted.specifier}: pip install '{line}'")
 
 
 def _tools() -> list[Finding]:
@@ -105,6 +121,11 @@ def _project() -> list[Finding]:
     """The project's data and models, where the working directory is one."""
     if not Path("dvc.yaml").is_file():
         return [Finding("project", "none in this folder: serving works, the pipeline needs its folder")]
+    try:
+        with explained():
+            from fincompress.core.variants import current_pipeline, saved_variants
+    except InputError:
+        return [Finding("project", "its models are looked at by what the pipeline needs", command("pipeline"))]
     missing = "`dvc repro` makes it, or `dvc pull dvc.yaml` fetches it"
     findings = [
         Finding("data", "prepared") if Path("data/train.csv").is_file() else Finding("data", "missing", missing)

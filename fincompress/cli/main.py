@@ -6,6 +6,7 @@ import typer
 
 from fincompress.cli import choose, doctor, remote, show, use
 from fincompress.core.errors import InputError
+from fincompress.core.extras import explained
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 for command in (
@@ -26,7 +27,8 @@ app.add_typer(remote.app, name="remote")
 def main() -> None:
     """Run the command line; what a person can mend is one line on standard error and exit code 2."""
     try:
-        app()
+        with explained():
+            app()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

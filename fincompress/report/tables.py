@@ -5,7 +5,7 @@ from statistics import fmean, geometric_mean
 
 from fincompress.benchmark.significance import verdict
 from fincompress.core.errors import InputError
-from fincompress.core.registry import INT8_RUNTIMES, converted_name
+from fincompress.core.runtimes import INT8_RUNTIMES, converted_name
 from fincompress.report.results import Results, cost_per_million, pareto_front
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
