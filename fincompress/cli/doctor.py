@@ -11,6 +11,7 @@ from pathlib import Path
 import typer
 from packaging.requirements import Requirement
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from fincompress.core.errors import InputError
@@ -72,24 +73,25 @@ def _gpu() -> str:
 
 
 def _packages() -> list[Finding]:
-    """The installed packages against the ranges that the project declares: its own, then those of each extra.
+    """The installed packages against the ranges that the project declares: its own, then those of each whole extra.
 
-    An extra that is not installed is no fault, but for the pipeline's where the working directory is a project.
+    An extra that is absent, or there in part, is no fault; the pipeline's is, where the working directory is a project.
     """
     try:
         declared = [Requirement(text) for text in metadata.requires("fincompress") or []]
     except metadata.PackageNotFoundError:
         return [Finding("fincompress", MISSING, "`make env`, or pip install . in its folder")]
+    declared = [wanted for wanted in declared if wanted.name != "fincompress"]  # an extra that is part of another
     findings = {wanted.name: _package(wanted) for wanted in declared if _is_of(wanted, "")}
-    extras = metadata.metadata("fincompress").get_all("Provides-Extra") or []
-    summary = []
-    for extra in extras:
+    absent = []
+    for extra in metadata.metadata("fincompress").get_all("Provides-Extra") or []:
         own = {wanted.name: _package(wanted) for wanted in declared if _is_of(wanted, extra)}
-        findings |= {name: finding for name, finding in own.items() if finding.found != MISSING}
         if lacks := ", ".join(name for name, finding in own.items() if finding.found == MISSING):
             needed = extra == "pipeline" and Path("dvc.yaml").is_file()
-            summary.append(Finding(f"extra {extra}", f"lacks {lacks}", command(extra) if needed else None))
-    return [*findings.values(), *summary]
+            absent.append(Finding(f"extra {extra}", f"lacks {lacks}", command(extra) if needed else None))
+        else:
+            findings |= own
+    return [*findings.values(), *absent]
 
 
 def _is_of(wanted: Requirement, extra: str) -> bool:
@@ -110,9 +112,15 @@ def _package(wanted: Requirement) -> Finding:
 
 
 def _tools() -> list[Finding]:
+    """The commands that the pipeline needs, which serving does not."""
+    needed = Path("dvc.yaml").is_file()
     found = {name: shutil.which(name) for name in ("git", "dvc")}
     return [
-        Finding(name, path or "not found", None if path else f"install {name}, or activate the environment")
+        Finding(
+            name,
+            path or "not found",
+            f"install {name}, or activate the environment" if needed and not path else None,
+        )
         for name, path in found.items()
     ]
 
@@ -143,6 +151,7 @@ def doctor() -> None:
     findings = examine()
     table = Table("", "found", "to be mended")
     for finding in findings:
-        table.add_row(finding.what, finding.found, finding.mend or "", style="yellow" if finding.mend else None)
+        cells = (escape(cell) for cell in (finding.what, finding.found, finding.mend or ""))
+        table.add_row(*cells, style="yellow" if finding.mend else None)
     Console().print(table)
     raise typer.Exit(1 if any(finding.mend for finding in findings) else 0)

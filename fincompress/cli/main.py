@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from fincompress.cli import choose, doctor, remote, show, use
+from fincompress.cli import choose, doctor, quick, remote, show, use
 from fincompress.core.errors import InputError
 from fincompress.core.extras import explained
 
@@ -16,6 +16,7 @@ for command in (
     show.demo,
     show.space,
     doctor.doctor,
+    quick.quick,
     choose.results,
     choose.select,
     choose.seeds,

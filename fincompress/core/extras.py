@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from fincompress.core.errors import InputError
 
 _PIPELINE = (
-    *("accelerate", "datasets", "dvc", "dvclive", "httpx2", "huggingface_hub", "jinja2", "matplotlib", "nncf", "onnx"),
+    *("accelerate", "datasets", "dvclive", "httpx2", "huggingface_hub", "jinja2", "matplotlib", "nncf", "onnx"),
     *("onnxscript", "pandas", "pydantic", "ruamel", "safetensors", "scipy", "sklearn", "torch", "transformers"),
     "vl_convert",
 )
@@ -20,7 +20,7 @@ EXTRAS = {
     "pyarrow": "parquet",
     "gradio": "demo",
     "ray": "ray",
-    **dict.fromkeys(("appdirs", "dvc_gdrive", "socks"), "drive"),
+    **dict.fromkeys(("appdirs", "dvc", "dvc_gdrive", "socks"), "drive"),
 }
 """Top-level module -> the smallest extra that brings it."""
 
