@@ -1,14 +1,25 @@
-# `make repro` rebuilds everything that is outdated; `make test` runs the tests. Both build the environment first.
+# `make repro` rebuilds everything that is outdated, `make test` runs the tests, `make help` lists the rest. A target builds
+# the part of the environment that it needs.
 PYTHON ?= python3
 VENV ?= .venv
 READY := $(VENV)/.ready
+DRIVE := $(VENV)/.ready-drive
+DEMO := $(VENV)/.ready-demo
+RAY := $(VENV)/.ready-ray
+DEV := $(VENV)/.ready-dev
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-.PHONY: env repro test finbert embedded distilbert-agnews results plots lint clean
+.PHONY: help env drive demo ray repro quick test test-fast finbert embedded distilbert-agnews results plots lint clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
 
 repro: $(READY)  ## run the outdated stages
 	dvc repro
 	python -m fincompress results
+
+quick: $(READY)  ## run the whole pipeline on a sample, in minutes, in the folder quick/
+	python -m fincompress quick
 
 # The home case; SET='-S key=value …' adds to it, such as the paths of local files. `make embedded` goes back.
 finbert: $(READY)  ## FinBERT on Financial PhraseBank and FiQA-2018, downloaded
@@ -26,11 +37,6 @@ distilbert-agnews: $(READY)  ## DistilBERT on AG News, downloaded
 	dvc exp run recipes/distilbert-agnews/dvc.yaml$(UNTIL) -S $(P):prepare.path=null \
 		-S $(P):baseline.checkpoint=distilbert/distilbert-base-uncased -S $(P):baseline.learning_rate=5e-5 $(SET)
 
-test: $(READY)  ## run the tests
-	python -m pytest -n 2 --dist loadfile
-
-env: $(READY)  ## build the environment only
-
 results: $(READY)  ## bring the tables in README.md, docs/ and the recipe up to date with metrics/
 	python -m fincompress results --write README.md
 	python -m fincompress results --write docs/results.md
@@ -39,16 +45,32 @@ results: $(READY)  ## bring the tables in README.md, docs/ and the recipe up to 
 plots: $(READY)  ## one page with all plots, dvc_plots/index.html
 	dvc plots show
 
-lint: $(READY)
+demo: $(DEMO)  ## the teacher against its students, in the browser
+	python -m fincompress demo
+
+test: $(DEV)  ## all tests
+	python -m pytest -n 2 --dist loadfile
+
+test-fast: $(DEV)  ## the tests that run no pipeline
+	python -m pytest -n 2 --dist loadfile -m "not e2e"
+
+lint: $(DEV)  ## style, format and types
 	ruff check .
 	ruff format --check .
+	python -m mypy
 
-clean:
-	rm -rf $(VENV) .scratch dvc_plots
+env: $(READY)  ## build the pipeline's environment only
+
+drive: $(DRIVE)  ## install what a remote on Google Drive needs
+
+ray: $(RAY)  ## install what `fincompress predict --engine ray` needs
+
+clean:  ## remove the environment and what can be made again, but no data and no models
+	rm -rf $(VENV) .scratch dvc_plots quick build *.egg-info .pytest_cache .hypothesis .ruff_cache .mypy_cache
 
 # On Linux the plain torch wheel brings gigabytes of CUDA. Without an NVIDIA GPU ask for the CPU build by its full
 # version first, and take the plain one only where the package index has no other.
-$(READY): requirements.txt requirements-demo.txt requirements-ray.txt requirements-dev.txt pyproject.toml
+$(READY): requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "FinCompress needs Python 3.11 or newer; set PYTHON=")'
 	$(PYTHON) -m venv $(VENV)
 	torch=$$(sed -n 's/^torch==//p' requirements.txt); \
@@ -57,7 +79,17 @@ $(READY): requirements.txt requirements-demo.txt requirements-ray.txt requiremen
 	else \
 		pip install --quiet "torch==$$torch"; \
 	fi
-	pip install --quiet -r requirements.txt -r requirements-demo.txt -r requirements-ray.txt -r requirements-dev.txt
+	pip install --quiet -r requirements.txt
 	pip install --quiet --no-deps --editable .
 	python -m fincompress.report.vega_page
+	touch $@
+
+# What is added later must leave the pipeline's packages at their versions.
+$(DRIVE) $(DEMO) $(RAY): $(VENV)/.ready-%: requirements-%.txt $(READY)
+	pip install --quiet -r requirements-$*.txt -c requirements.txt
+	touch $@
+
+# The tests cover the extras too, and types are checked against all that is imported.
+$(DEV): requirements-dev.txt $(DRIVE) $(DEMO) $(RAY)
+	pip install --quiet -r requirements-dev.txt -c requirements.txt
 	touch $@

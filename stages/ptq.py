@@ -6,12 +6,11 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated
 
-from fincompress.compress.ptq import calibration_texts
 from fincompress.core import stage
 from fincompress.core.params import Key, load_params
-from fincompress.core.registry import INT8_RUNTIMES, converted_name, load_object
+from fincompress.core.runtimes import INT8_RUNTIMES, converted_name, load_object
 from fincompress.core.sections import PtqParams
-from fincompress.data.prepared import read_split
+from fincompress.data.prepared import calibration_texts, read_split
 
 
 @dataclass(frozen=True)
@@ -20,6 +19,11 @@ class Needs:
 
     seed: int
     own: Annotated[PtqParams, Key("{section}")]
+
+
+def convert(reference: str, *arguments) -> None:
+    """Call the function that `module:name` names: its libraries are imported here, in a process of the pool."""
+    load_object(reference)(*arguments)
 
 
 def main(
@@ -38,7 +42,7 @@ def main(
         jobs = {}
         for runtime in INT8_RUNTIMES:
             target = models / section / converted_name(network, runtime, "int8")
-            jobs[pool.submit(load_object(runtime.to_int8), models / network, target, params.own, texts)] = target
+            jobs[pool.submit(convert, runtime.to_int8, models / network, target, params.own, texts)] = target
         for job in as_completed(jobs):
             job.result()
             print(f"{section}: {jobs[job]}", flush=True)

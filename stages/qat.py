@@ -5,7 +5,6 @@ from pathlib import Path
 
 from transformers import set_seed
 
-from fincompress.compress.ptq import calibration_texts
 from fincompress.compress.qat import convert, fake_quantize
 from fincompress.compress.soft_labels import add_teacher_logits, soft_label_objective
 from fincompress.core import stage
@@ -13,7 +12,7 @@ from fincompress.core.files import write_json
 from fincompress.core.params import load_params
 from fincompress.core.scratch import scratch_folder
 from fincompress.core.sections import QatParams
-from fincompress.data.prepared import read_labels, read_split
+from fincompress.data.prepared import calibration_texts, read_labels, read_split
 from fincompress.networks.batches import tokenise
 from fincompress.networks.checkpoints import load_model, load_tokenizer
 from fincompress.networks.training import train

@@ -31,7 +31,7 @@ from fincompress.compress.sparsity import zero_smallest
 from fincompress.core.errors import InputError
 from fincompress.core.files import atomic_file, folder_bytes
 from fincompress.core.params import load_params
-from fincompress.core.registry import INT8_RUNTIMES, converted_name, load_object
+from fincompress.core.runtimes import INT8_RUNTIMES, converted_name, load_object
 from fincompress.core.sections import FINANCIAL_LABELS, BenchmarkParams, PtqParams
 from fincompress.core.variants import Variant
 from fincompress.data.sources import read_embedded

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import brier_score_loss
 
 BINS = 15
 """Equal steps of confidence, as in Guo et al. 2017."""
@@ -37,6 +36,8 @@ def expected_calibration_error(table: pd.DataFrame) -> float:
 
 def brier(labels: np.ndarray, probabilities: np.ndarray, names: list[str]) -> float:
     """Mean squared distance of the probabilities from the truth, summed over labels: 0 to 2 (Brier 1950)."""
+    from sklearn.metrics import brier_score_loss
+
     order = np.argsort(names)  # scikit-learn wants the labels sorted
     sorted_names = np.array(names)[order]
     return float(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from fincompress.core.registry import RUNTIMES, load_object
+from fincompress.core.runtimes import RUNTIMES, load_object
 from fincompress.core.variants import FLOOR, Variant
 
 

@@ -4,7 +4,6 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 PERCENTILES = (50, 95, 99)
 TOLD_APART = 0.05  # p-value
@@ -65,6 +64,8 @@ def not_told_apart(rounds: pd.DataFrame, protocol: str) -> dict[str, list[str]]:
     Args:
         rounds: what `round_medians` returns.
     """
+    from scipy import stats
+
     table = rounds[rounds["protocol"] == protocol].pivot(index="round", columns="variant", values="p50_ms")
     medians = table.median()
     ties: dict[str, list[str]] = {name: [] for name in table}

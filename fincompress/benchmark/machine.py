@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from fincompress.core.registry import RUNTIMES
+from fincompress.core.runtimes import RUNTIMES
 
 VECTOR_INSTRUCTIONS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8")  # the last three: int8 dot products
 LIBRARIES = ("torch", "transformers", "tokenizers", "onnxruntime", "openvino", "nncf", "scikit-learn", "numpy")
@@ -44,14 +44,21 @@ def libraries() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in LIBRARIES}
 
 
-def environment(threads: int) -> dict:
-    """The machine and the versions that latencies were measured with."""
+def hardware() -> dict:
+    """The machine: its processor and its memory."""
     return {
         "cpu": cpu_name(),
         "vector_instructions": vector_instructions(),
         "physical_cores": psutil.cpu_count(logical=False),
         "logical_cores": psutil.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+    }
+
+
+def environment(threads: int) -> dict:
+    """The machine and the versions that latencies were measured with."""
+    return {
+        **hardware(),
         "threads": threads,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),

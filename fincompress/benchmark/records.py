@@ -13,7 +13,7 @@ from fincompress.benchmark.protocol import Measurements
 from fincompress.benchmark.rounds import PROTOCOLS
 from fincompress.benchmark.significance import bootstrap_intervals, mcnemar_p
 from fincompress.core.files import folder_bytes, read_json
-from fincompress.core.registry import RUNTIMES, converted_name
+from fincompress.core.runtimes import RUNTIMES, converted_name
 from fincompress.core.sections import EvaluateParams
 from fincompress.core.variants import FLOOR, Variant, reference_of
 from fincompress.networks.scores import breakdown, scores

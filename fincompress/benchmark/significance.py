@@ -1,7 +1,6 @@
 """How sure a difference in macro F1 is: bootstrap intervals, McNemar's test, and a verdict in a word."""
 
 import numpy as np
-from scipy import stats
 
 CONFIDENCE = 0.95
 BATCH_BYTES = 50_000_000  # of resampled row indices held at once
@@ -36,6 +35,8 @@ def bootstrap_intervals(
     Returns:
         `macro_f1_ci` (`low`, `high`) and `macro_f1_change` (`value`, `low`, `high`).
     """
+    from scipy import stats
+
     names = np.unique(np.concatenate([labels, predictions, reference]))
     rows = [np.searchsorted(names, column) for column in (labels, predictions, reference)]
 
@@ -67,6 +68,8 @@ def mcnemar_p(labels: np.ndarray, predictions: np.ndarray, reference: np.ndarray
 
     Only rows that one gets right and the other wrong count; each way is as likely as the other if neither is better.
     """
+    from scipy import stats
+
     right, reference_right = predictions == labels, reference == labels
     lost, won = int((reference_right & ~right).sum()), int((right & ~reference_right).sum())
     return float(stats.binomtest(lost, lost + won).pvalue) if lost + won else 1.0

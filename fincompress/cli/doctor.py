@@ -2,7 +2,6 @@
 
 import os
 import platform
-import re
 import shutil
 import sys
 from dataclasses import dataclass
@@ -10,16 +9,17 @@ from importlib import metadata
 from pathlib import Path
 
 import typer
+from packaging.requirements import Requirement
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from fincompress.core.errors import InputError
+from fincompress.core.extras import command, explained
 from fincompress.core.files import folder_bytes
-from fincompress.core.memory import available_memory_mb
-from fincompress.core.registry import PIPELINES
-from fincompress.core.variants import Variant, current_pipeline, measured_variants, saved_variants
 from fincompress.runtimes.registry import runtime_of
 
+MISSING = "not installed"
 MODEL_BYTES = 91_000_000
 """Of the default run's teacher."""
 DISK_GB = 3.0
@@ -41,9 +41,9 @@ def examine() -> list[Finding]:
 
 
 def _machine() -> list[Finding]:
-    from fincompress.benchmark.machine import environment
+    from fincompress.benchmark.machine import hardware
 
-    machine = environment(os.cpu_count() or 1)
+    machine = hardware()
     instructions = machine["vector_instructions"]
     int8 = [name for name in instructions if "vnni" in name or "amx" in name]
     threads = os.environ.get("OMP_NUM_THREADS")
@@ -70,11 +70,20 @@ def _machine() -> list[Finding]:
 
 
 def _room() -> list[Finding]:
-    """Free memory and disk against what the pipeline takes."""
-    from fincompress.benchmark.machine import SPARED
+    """Free memory and disk against what the pipeline takes, where the working directory is a project."""
+    if not Path("dvc.yaml").is_file():
+        return []
+    try:
+        with explained():
+            from fincompress.benchmark.machine import SPARED
+            from fincompress.core.memory import available_memory_mb
+
+            needed_mb = workers_need_mb()
+    except InputError:
+        return []  # `_project` says what is not installed
 
     free_mb, free_disk = available_memory_mb(), shutil.disk_usage(Path.cwd()).free / 1e9
-    needed_mb, needed_disk = workers_need_mb(), DISK_GB - _held_gb()
+    needed_disk = DISK_GB - _held_gb()
     return [
         Finding(
             "free memory",
@@ -104,9 +113,9 @@ def workers_need_mb(models: Path = Path("models")) -> float:
     A model that is not there yet counts as large as it is in the default run.
     """
     from fincompress.benchmark.machine import rough_need_mb
+    from fincompress.core.variants import Variant, current_pipeline, measured_variants
 
-    pipeline = current_pipeline() if Path("params.yaml").is_file() else next(iter(PIPELINES.values()))
-    variants = measured_variants(models, models / ".compared", pipeline)
+    variants = measured_variants(models, models / ".compared", current_pipeline())
 
     def size(variant: Variant) -> int:
         default = MODEL_BYTES // 4 if variant.name.endswith("int8") else MODEL_BYTES
@@ -124,33 +133,54 @@ def _gpu() -> str:
 
 
 def _packages() -> list[Finding]:
-    """Every pinned requirement against what is installed; those of tests and extras are not looked at."""
+    """The installed packages against the ranges that the project declares: its own, then those of each whole extra.
+
+    An extra that is absent, or there in part, is no fault; the pipeline's is, where the working directory is a project.
+    """
     try:
-        requirements = metadata.requires("fincompress") or []
+        declared = [Requirement(text) for text in metadata.requires("fincompress") or []]
     except metadata.PackageNotFoundError:
-        return [Finding("fincompress", "not installed", "`make env`, or pip install . in its folder")]
-    findings = []
-    for requirement in requirements:
-        match = re.fullmatch(r"([\w.-]+)==([\w.+-]+)", requirement.split(";")[0].strip())
-        if match is None or "extra ==" in requirement:
-            continue
-        name, wanted = match.groups()
-        try:
-            found = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            findings.append(Finding(name, "not installed", f"pip install {name}=={wanted}"))
-            continue
-        same = found.split("+")[0] == wanted.split("+")[0]
-        findings.append(
-            Finding(name, found, None if same else f"made and tested with {wanted}: pip install {name}=={wanted}")
-        )
-    return findings
+        return [Finding("fincompress", MISSING, "`make env`, or pip install . in its folder")]
+    declared = [wanted for wanted in declared if wanted.name != "fincompress"]  # an extra that is part of another
+    findings = {wanted.name: _package(wanted) for wanted in declared if _is_of(wanted, "")}
+    absent = []
+    for extra in metadata.metadata("fincompress").get_all("Provides-Extra") or []:
+        own = {wanted.name: _package(wanted) for wanted in declared if _is_of(wanted, extra)}
+        if lacks := ", ".join(name for name, finding in own.items() if finding.found == MISSING):
+            needed = extra == "pipeline" and Path("dvc.yaml").is_file()
+            absent.append(Finding(f"extra {extra}", f"lacks {lacks}", command(extra) if needed else None))
+        else:
+            findings |= own
+    return [*findings.values(), *absent]
+
+
+def _is_of(wanted: Requirement, extra: str) -> bool:
+    """Whether a requirement is of this extra, or, where it is empty, of the bare install."""
+    bare = wanted.marker is None or wanted.marker.evaluate({"extra": ""})
+    return bare if not extra else not bare and wanted.marker.evaluate({"extra": extra})
+
+
+def _package(wanted: Requirement) -> Finding:
+    """What is installed of a requirement."""
+    line = f"{wanted.name}{wanted.specifier}"
+    try:
+        found = metadata.version(wanted.name)
+    except metadata.PackageNotFoundError:
+        return Finding(wanted.name, MISSING, f"pip install '{line}'")
+    fits = wanted.specifier.contains(found, prereleases=True)
+    return Finding(wanted.name, found, None if fits else f"outside {wanted.specifier}: pip install '{line}'")
 
 
 def _tools() -> list[Finding]:
+    """The commands that the pipeline needs, which serving does not."""
+    needed = Path("dvc.yaml").is_file()
     found = {name: shutil.which(name) for name in ("git", "dvc")}
     return [
-        Finding(name, path or "not found", None if path else f"install {name}, or activate the environment")
+        Finding(
+            name,
+            path or "not found",
+            f"install {name}, or activate the environment" if needed and not path else None,
+        )
         for name, path in found.items()
     ]
 
@@ -159,6 +189,11 @@ def _project() -> list[Finding]:
     """The project's data and models, where the working directory is one."""
     if not Path("dvc.yaml").is_file():
         return [Finding("project", "none in this folder: serving works, the pipeline needs its folder")]
+    try:
+        with explained():
+            from fincompress.core.variants import current_pipeline, saved_variants
+    except InputError:
+        return [Finding("project", "its models are looked at by what the pipeline needs", command("pipeline"))]
     missing = "`dvc repro` makes it, or `dvc pull dvc.yaml` fetches it"
     findings = [
         Finding("data", "prepared") if Path("data/train.csv").is_file() else Finding("data", "missing", missing)
@@ -176,6 +211,7 @@ def doctor() -> None:
     findings = examine()
     table = Table("", "found", "to be mended")
     for finding in findings:
-        table.add_row(finding.what, finding.found, finding.mend or "", style="yellow" if finding.mend else None)
+        cells = (escape(cell) for cell in (finding.what, finding.found, finding.mend or ""))
+        table.add_row(*cells, style="yellow" if finding.mend else None)
     Console().print(table)
     raise typer.Exit(1 if any(finding.mend for finding in findings) else 0)

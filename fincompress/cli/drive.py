@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.request import getproxies
 
+from fincompress.core import extras
 from fincompress.core.errors import InputError
 
 CREDENTIALS = "GDRIVE_CREDENTIALS_DATA"
@@ -247,4 +248,4 @@ def _require_client() -> None:
             importlib.import_module(module)
         except ImportError:
             behind = ", which reaches Drive through the proxy in HTTPS_PROXY" if module == "socks" else ""
-            raise InputError(f"{package}{behind} is not installed: pip install -r requirements.txt") from None
+            raise InputError(f"{package}{behind} is not installed: {extras.command('drive')}") from None

@@ -4,8 +4,9 @@ import sys
 
 import typer
 
-from fincompress.cli import choose, doctor, remote, show, use
+from fincompress.cli import choose, doctor, quick, remote, show, use
 from fincompress.core.errors import InputError
+from fincompress.core.extras import explained
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 for command in (
@@ -15,6 +16,7 @@ for command in (
     show.demo,
     show.space,
     doctor.doctor,
+    quick.quick,
     choose.results,
     choose.select,
     choose.seeds,
@@ -26,7 +28,8 @@ app.add_typer(remote.app, name="remote")
 def main() -> None:
     """Run the command line; a mistake that the user can fix is one line on standard error and exit code 2."""
     try:
-        app()
+        with explained():
+            app()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

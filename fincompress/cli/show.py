@@ -18,10 +18,12 @@ def demo(
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 7860,
 ) -> None:
     """Open the side-by-side demo in the browser: the teacher against any variant."""
+    from fincompress.serving.demo import Duel, build  # first, as it says that the demo's own extra is missing
+
+    # isort: split
     from fincompress.core.variants import current_pipeline, saved_variants
     from fincompress.report.results import load_results
     from fincompress.report.tables import COSTS
-    from fincompress.serving.demo import Duel, build
 
     pipeline = current_pipeline()
     folders = {

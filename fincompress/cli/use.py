@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fincompress.core.errors import InputError
-from fincompress.core.registry import RUNTIMES
+from fincompress.core.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
     from fincompress.serving.folders import Scoring
@@ -96,15 +96,11 @@ def compare(
     threads: Annotated[int | None, typer.Option(min=1, help="Without it, one a core.")] = None,
 ) -> None:
     """Ask several models the same: the label of each text, its probability, and the latency, side by side."""
-    from fincompress.core.variants import saved_folder
     from fincompress.serving.comparison import compare as ask
 
     texts = _given(texts)
     names = model or ["teacher", "kd", "ikd_ort_int8"]
-    folders = {name: Path(name) if Path(name).is_dir() else saved_folder(name) for name in names}
-    if unknown := [name for name, folder in folders.items() if folder is None]:
-        raise InputError(f"{', '.join(unknown)}: neither a model folder nor a variant that the pipeline keeps")
-    answers = ask(folders, texts, threads)
+    answers = ask({name: _folder(name) for name in names}, texts, threads)
     table = Table("text", *(f"{answer.model}\n{answer.latency_ms:.1f} ms" for answer in answers), show_lines=True)
     for row, text in enumerate(texts):
         said = [answer.predictions[row] for answer in answers]
@@ -114,6 +110,18 @@ def compare(
     Console().print(table)
     same = sum(len({answer.predictions[row].label for answer in answers}) == 1 for row in range(len(texts)))
     print(f"{same} of {len(texts)} texts get the same label from all; others than {answers[0].model}'s are in bold")
+
+
+def _folder(name: str) -> Path:
+    """The model folder of this path, or of the variant of this name."""
+    if Path(name).is_dir():
+        return Path(name)
+    from fincompress.core.variants import saved_folder
+
+    folder = saved_folder(name)
+    if folder is None:
+        raise InputError(f"{name}: neither a model folder nor a variant that the pipeline keeps")
+    return folder
 
 
 def export(

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
-import pandas as pd
 import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -22,11 +21,6 @@ from fincompress.runtimes.base import ACTIVATIONS, DYNAMIC
 from fincompress.runtimes.convert import as_openvino, carry, save_openvino, to_onnx
 from fincompress.runtimes.pytorch import TorchInt8Classifier
 from fincompress.runtimes.quiet import load_nncf, openvino, quiet
-
-
-def calibration_texts(train: pd.DataFrame, samples: int, seed: int) -> list[str]:
-    """`samples` texts of the training split (all of them where it has fewer), drawn without replacement."""
-    return train["text"].sample(min(samples, len(train)), random_state=seed).tolist()
 
 
 def nncf_options(ignored: list[str]) -> dict:

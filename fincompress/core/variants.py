@@ -5,16 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fincompress.core.params import pipeline_kind
-from fincompress.core.registry import (
-    FLOOR,
-    INT8_RUNTIMES,
-    PIPELINES,
-    RUNTIMES,
-    Pipeline,
-    Runtime,
-    converted_name,
-    pipeline_of,
-)
+from fincompress.core.registry import PIPELINES, Pipeline, pipeline_of
+from fincompress.core.runtimes import FLOOR, INT8_RUNTIMES, RUNTIMES, Runtime, converted_name
 
 
 @dataclass(frozen=True)
@@ -23,7 +15,7 @@ class Variant:
 
     name: str  # of its file in metrics/variants
     network: str  # the trained network it holds
-    runtime: str  # a key of `registry.RUNTIMES`
+    runtime: str  # a key of `core.runtimes.RUNTIMES`
     folder: Path
     shipped: Path | None = None  # the folder whose bytes count as its size, if not `folder`
 

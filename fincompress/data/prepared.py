@@ -20,6 +20,11 @@ def read_split(data: Path, name: str) -> pd.DataFrame:
     return pd.read_csv(_existing(data / f"{name}.csv"), dtype=str, keep_default_na=False)
 
 
+def calibration_texts(train: pd.DataFrame, samples: int, seed: int) -> list[str]:
+    """`samples` texts of the training split (all of them where it has fewer), drawn without replacement."""
+    return train["text"].sample(min(samples, len(train)), random_state=seed).tolist()
+
+
 def _existing(path: Path) -> Path:
     if not path.is_file():
         raise InputError(f"{path}: not found; `dvc repro prepare` writes it")

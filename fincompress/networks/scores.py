@@ -2,7 +2,6 @@
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import accuracy_score, f1_score
 
 
 def macro_f1(labels: np.ndarray, predictions: np.ndarray) -> float:
@@ -10,11 +9,15 @@ def macro_f1(labels: np.ndarray, predictions: np.ndarray) -> float:
 
     On a whole split that is every class; on a subset (one phenomenon, say), classes without rows are left out.
     """
+    from sklearn.metrics import f1_score
+
     return float(f1_score(labels, predictions, labels=np.unique(labels), average="macro", zero_division=0))
 
 
 def scores(labels: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
     """Macro F1 and accuracy of predicted ids or names, both [rows]."""
+    from sklearn.metrics import accuracy_score
+
     return {"macro_f1": macro_f1(labels, predictions), "accuracy": float(accuracy_score(labels, predictions))}
 
 
@@ -29,6 +32,8 @@ def breakdown(frame: pd.DataFrame, predictions: np.ndarray) -> pd.DataFrame:
         Columns `group` (class, source, phenomenon), `value`, `rows`, `f1` (of the class; macro for the other
         groups) and `accuracy`. A group whose values are all empty is left out.
     """
+    from sklearn.metrics import f1_score
+
     labels = frame["label"].to_numpy()
     table = []
     for name in np.unique(labels):

@@ -9,7 +9,8 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from fincompress.benchmark.origins import DATA_SETS, base_model, licence
 from fincompress.core.files import read_json
-from fincompress.core.registry import RUNTIMES, pipeline_of
+from fincompress.core.registry import pipeline_of
+from fincompress.core.runtimes import RUNTIMES
 from fincompress.core.variants import Variant
 from fincompress.report import tables
 from fincompress.report.results import Results

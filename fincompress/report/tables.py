@@ -13,8 +13,9 @@ from statistics import fmean, geometric_mean
 
 from fincompress.benchmark.significance import verdict
 from fincompress.core.errors import InputError
-from fincompress.core.registry import INT8_RUNTIMES, converted_name, pipeline_of
-from fincompress.core.variants import FLOOR, network_of
+from fincompress.core.registry import pipeline_of
+from fincompress.core.runtimes import FLOOR, INT8_RUNTIMES, converted_name
+from fincompress.core.variants import network_of
 from fincompress.report.results import Results, cost_per_million, pareto_front
 from fincompress.report.selection import fastest_within
 

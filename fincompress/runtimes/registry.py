@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from fincompress.core.errors import InputError
-from fincompress.core.registry import RUNTIMES, load_object
+from fincompress.core.extras import explained
+from fincompress.core.runtimes import RUNTIMES, load_object
 from fincompress.runtimes.base import Classifier
 
 
@@ -23,10 +24,10 @@ def open_classifier(folder: Path, runtime: str, threads: int) -> Classifier:
     """Load the model in `folder` into `runtime` on `threads` CPU threads.
 
     Args:
-        runtime: a key of `core.registry.RUNTIMES`.
+        runtime: a key of `core.runtimes.RUNTIMES`.
 
     Raises:
-        InputError: the folder lacks a file that the runtime needs.
+        InputError: the folder lacks a file that the runtime needs, or the runtime is not installed.
     """
     entry = RUNTIMES[runtime]
     missing = [name for name in entry.files if not (folder / name).is_file()]
@@ -34,4 +35,5 @@ def open_classifier(folder: Path, runtime: str, threads: int) -> Classifier:
         raise InputError(
             f"{folder}: no {', '.join(missing)}, which a model for {runtime} needs; `dvc repro` rebuilds it"
         )
-    return load_object(entry.classifier)(folder, threads)
+    with explained():
+        return load_object(entry.classifier)(folder, threads)

@@ -8,13 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import gradio
+
 from fincompress.core.errors import InputError
 from fincompress.serving.classifier import Prediction, TextClassifier, load_classifier
-
-try:
-    import gradio
-except ModuleNotFoundError:
-    raise InputError("the demo needs gradio: pip install 'fincompress[demo]'") from None
 
 EXAMPLES = [
     "Operating profit rose to EUR 13.1 mn from EUR 8.7 mn.",

@@ -8,7 +8,7 @@ import numpy as np
 
 from fincompress.core.errors import InputError
 from fincompress.core.files import atomic_folder, check_new, read_json
-from fincompress.core.registry import RUNTIMES, load_object
+from fincompress.core.runtimes import RUNTIMES, load_object
 from fincompress.data.sources import read_embedded
 from fincompress.report.templating import template
 from fincompress.runtimes.base import predict_logits

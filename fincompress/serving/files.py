@@ -10,12 +10,12 @@ import json
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import ModuleType
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from fincompress.core.errors import InputError
+from fincompress.core.extras import explained
 from fincompress.core.files import atomic_file, read_json, write_json
 from fincompress.data.readers import SUFFIXES, read_rows
 from fincompress.serving.classifier import TextClassifier
@@ -35,7 +35,7 @@ def score_file(
 ) -> int:
     """Write `target`: the rows of `source` with `predicted_label` and a column `probability_<label>` per label.
 
-    Either is a .csv, .tsv, .jsonl or .parquet file.
+    Either is a .csv, .tsv, .jsonl or .parquet file; the last needs the extra `parquet`.
 
     Returns:
         How many rows were scored.
@@ -46,6 +46,8 @@ def score_file(
     for path in (source, target):
         if path.suffix.lower() not in SUFFIXES:
             raise InputError(f"{path}: unknown kind of file; expected one of {', '.join(SUFFIXES)}")
+    if ".parquet" in (source.suffix.lower(), target.suffix.lower()):
+        _arrow()  # or its absence would show when the first part has been scored
     if not source.is_file():
         raise InputError(f"{source}: not found")
     if target.exists() and target.samefile(source):
@@ -85,6 +87,18 @@ def fingerprint(paths: Iterable[Path]) -> list[list]:
     return [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
 
 
+def _arrow() -> tuple[ModuleType, ModuleType]:
+    """`pyarrow` and `pyarrow.parquet`.
+
+    Raises:
+        InputError: they are not installed.
+    """
+    with explained():
+        import pyarrow
+        import pyarrow.parquet
+    return pyarrow, pyarrow.parquet
+
+
 def _in_parts(source: Path) -> Iterator[list[tuple[str, dict]]]:
     """(where it is, row) pairs, `ROWS` at a time."""
     rows = _parquet_rows(source) if source.suffix.lower() == ".parquet" else read_rows(source)
@@ -94,6 +108,7 @@ def _in_parts(source: Path) -> Iterator[list[tuple[str, dict]]]:
 
 def _parquet_rows(source: Path) -> Iterator[tuple[str, dict]]:
     """Rows of a Parquet file, of which no more than a batch is held."""
+    pa, pq = _arrow()
     try:
         batches = pq.ParquetFile(source).iter_batches(batch_size=ROWS)
         rows = (row for batch in batches for row in batch.to_pylist())
@@ -124,6 +139,7 @@ def _scored(
 def _write(path: Path, suffix: str, rows: list[dict]) -> None:
     """Write rows as a file; in a table, all must have the columns of the first."""
     if suffix == ".parquet":
+        pa, pq = _arrow()
         pq.write_table(pa.Table.from_pylist(rows), path)
     elif suffix == ".jsonl":
         with path.open("w", encoding="utf-8") as file:
@@ -141,6 +157,7 @@ def _write(path: Path, suffix: str, rows: list[dict]) -> None:
 def _join(parts: list[Path], path: Path, suffix: str) -> None:
     """Join the parts, one at a time."""
     if suffix == ".parquet":
+        pa, pq = _arrow()
         schema = pa.unify_schemas([pq.read_schema(part) for part in parts], promote_options="permissive")
         with pq.ParquetWriter(path, schema) as writer:
             for part in parts:

@@ -16,6 +16,7 @@ from typing import Literal
 from tqdm import tqdm
 
 from fincompress.core.errors import InputError
+from fincompress.core.extras import explained
 from fincompress.core.files import check_new, read_json, write_json
 from fincompress.runtimes.registry import runtime_of
 from fincompress.serving.classifier import load_classifier
@@ -128,10 +129,8 @@ def _on_ray(scoring: Scoring, files: list[dict[str, str]], workers: int) -> Iter
     """Score files on the cluster that RAY_ADDRESS names, or on one made of this machine."""
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
-    try:
+    with explained():
         import ray
-    except ModuleNotFoundError:
-        raise InputError("--engine ray needs Ray: pip install 'fincompress[ray]'") from None
     pool, cores = min(workers, len(files)), os.cpu_count() or 1
     if "RAY_ADDRESS" not in os.environ and pool * scoring.threads > cores:
         raise InputError(

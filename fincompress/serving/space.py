@@ -14,9 +14,10 @@ from fincompress.runtimes.registry import runtime_of
 
 MODULES = (
     "core/errors",
+    "core/extras",
     "core/files",
     "core/processes",
-    "core/variants",
+    "core/runtimes",
     "networks/architectures",
     "runtimes/base",
     "runtimes/registry",
@@ -24,7 +25,8 @@ MODULES = (
     "serving/demo",
 )
 """What the demo imports of the library for any converted model; the runtime's own modules come with it."""
-RUNTIMES = ("onnxruntime", "openvino")  # each the name of its package too
+RUNTIMES = {"onnxruntime": ("runtimes/onnxruntime",), "openvino": ("runtimes/openvino", "runtimes/quiet")}
+"""Runtime that a Space can have, each the name of its package too -> its modules."""
 
 
 def write_space(model: Path, out: Path) -> Path:
@@ -42,8 +44,11 @@ def write_space(model: Path, out: Path) -> Path:
         shutil.copytree(model, folder / "model", ignore=shutil.ignore_patterns("training.json"))
         package = folder / "fincompress"
         package.mkdir()
-        for name in (*MODULES, *(["offline"] if runtime == "openvino" else [])):
-            shutil.copy2(resources.files("fincompress") / f"{name}.py", package / f"{name}.py")
+        modules = [*MODULES, *RUNTIMES[runtime]]
+        rooms = sorted({module.partition("/")[0] for module in modules})
+        for name in ("__init__", *(f"{room}/__init__" for room in rooms), *modules):
+            (package / name).parent.mkdir(exist_ok=True)
+            shutil.copy2(str(resources.files("fincompress") / f"{name}.py"), package / f"{name}.py")
         (folder / "requirements.txt").write_text("".join(f"{name}=={at}\n" for name, at in versions.items()))
         values = {"name": model.name, "gradio": versions["gradio"], "size_mb": folder_bytes(folder / "model") / 1e6}
         for file in ("app.py", "README.md"):

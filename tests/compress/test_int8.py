@@ -14,10 +14,11 @@ import torch
 from conftest import LABELS, ROOT, make_checkpoint
 
 from fincompress.compress import qat
-from fincompress.compress.ptq import calibration_texts, save_torch_int8, to_onnx_int8, to_openvino_int8
+from fincompress.compress.ptq import save_torch_int8, to_onnx_int8, to_openvino_int8
 from fincompress.core.errors import InputError
 from fincompress.core.files import folder_bytes, read_json
 from fincompress.core.sections import PtqParams, TrainingParams
+from fincompress.data.prepared import calibration_texts
 from fincompress.networks.batches import tokenise
 from fincompress.networks.checkpoints import load_for_labels, load_model, load_tokenizer, save
 from fincompress.networks.training import train

@@ -175,7 +175,7 @@ def test_a_further_runtime_is_an_entry_and_its_module(clone, checkpoint):
         """
 import json
 from pathlib import Path
-from fincompress.core.registry import RUNTIMES, load_object
+from fincompress.core.runtimes import RUNTIMES, load_object
 from fincompress.core.variants import current_pipeline, runtime_of_variant, saved_variants
 from fincompress.core.files import read_json
 from fincompress.report.tables import default_int8

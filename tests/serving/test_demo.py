@@ -16,6 +16,7 @@ from conftest import LABELS, ROOT
 
 from fincompress.compress.ptq import to_onnx_int8
 from fincompress.core.errors import InputError
+from fincompress.core.runtimes import RUNTIMES
 from fincompress.core.sections import PtqParams
 from fincompress.networks.checkpoints import load_model, load_tokenizer, save
 from fincompress.runtimes.convert import to_onnx
@@ -162,24 +163,38 @@ def test_the_space_runs_on_its_own(project, tmp_path):
         path.name for path in folder.iterdir()
     }
     assert "torch" not in (folder / "requirements.txt").read_text()
-    probe = "import app, sys; app.duel.judge('Profit rose.', app.NAME); print('torch' in sys.modules)"
+    probe = """
+import sys
+for absent in ("torch", "transformers", "ruamel"):
+    sys.modules[absent] = None
+import app, fincompress
+app.duel.judge("Profit rose.", app.NAME)
+print(fincompress.__file__, [name for name in sys.modules if name.startswith("fincompress.core.s")])
+"""
     clean = {"PYTHONPATH": "", "GRADIO_ANALYTICS_ENABLED": "False"}
     loaded = subprocess.run(
         [sys.executable, "-c", probe], cwd=folder, env={**os.environ, **clean}, capture_output=True, text=True
     )
-    assert loaded.stdout.strip() == "False", loaded.stderr
+    assert loaded.stdout.strip() == f"{folder / 'fincompress/__init__.py'} []", loaded.stderr
     with running([sys.executable, "app.py"], folder, **clean) as address, browsing(address) as page:
         banner = classify(page, SENTENCE)
         assert any(label in banner for label in LABELS)
 
 
 def test_a_space_holds_all_that_the_demo_imports():
-    texts = ((ROOT / f"fincompress/{name}.py").read_text(encoding="utf-8") for name in space.MODULES)
-    imported = {name for text in texts for name in re.findall(r"^ *from fincompress\.(\w+) import", text, re.MULTILINE)}
-    assert imported - set(space.MODULES) <= {
-        "offline",  # for OpenVINO, copied along with such a model
-        *("bag_of_words", "checkpoints"),  # for the runtimes that no Space has
-    }
+    for modules in space.RUNTIMES.values():
+        copied = {*space.MODULES, *modules}
+        texts = ((ROOT / f"fincompress/{name}.py").read_text(encoding="utf-8") for name in copied)
+        imported = re.findall(r"^ *from fincompress\.([\w.]+) import", "\n".join(texts), re.MULTILINE)
+        assert {name.replace(".", "/") for name in imported} <= copied
+        used = {name.replace(".", "/") for name in imported} | set(modules) | {"serving/demo"}
+        assert copied <= used | {"serving/demo"}, "and no more"
+
+
+def test_a_space_has_the_modules_of_the_runtimes_classifier():
+    for name, modules in space.RUNTIMES.items():
+        assert RUNTIMES[name].classifier.partition(":")[0] == f"fincompress.{modules[0].replace('/', '.')}"
+        assert RUNTIMES[name].package == name
 
 
 def test_a_space_is_refused_where_it_cannot_be_written(project, tmp_path):

@@ -5,7 +5,9 @@ import json
 import subprocess
 import sys
 import threading
+from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,7 @@ import pytest
 from conftest import LABELS, ROOT
 from typer.testing import CliRunner
 
+from fincompress.cli import doctor
 from fincompress.cli.doctor import examine
 from fincompress.cli.main import app
 from fincompress.core.errors import InputError
@@ -230,7 +233,7 @@ def test_an_export_works_alone_and_answers_as_its_source(models, tmp_path, monke
 
 def test_an_export_that_answers_otherwise_is_refused_and_leaves_nothing(models, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("fincompress.handover.TOLERANCE", -1.0)
+    monkeypatch.setattr("fincompress.serving.export.TOLERANCE", -1.0)
     with pytest.raises(InputError, match="gives other logits"):
         export(models["torch"], "onnx", tmp_path / "out")
     with pytest.raises(InputError, match="a model for onnxruntime cannot become openvino"):
@@ -245,12 +248,57 @@ def test_the_doctor_names_what_is_missing_with_its_mend(tmp_path, monkeypatch):
     for file in ("dvc.yaml", "params.yaml"):
         (tmp_path / file).write_text((ROOT / file).read_text())
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setattr("fincompress.doctor.os.cpu_count", lambda: 4)
+    monkeypatch.setattr("fincompress.cli.doctor.os.cpu_count", lambda: 4)
     inside = {finding.what: finding for finding in examine()}
     assert inside["models/kd"].found == "missing" and "dvc repro" in inside["models/kd"].mend
     assert "unset OMP_NUM_THREADS" in inside["threads"].mend
     ended = CliRunner().invoke(app, ["doctor"])
     assert ended.exit_code == 1 and "models/kd" in ended.stdout
+
+
+@pytest.mark.parametrize("files", [("in.csv", "out.parquet"), ("in.parquet", "out.csv")])
+def test_parquet_without_its_extra_is_named_before_anything_is_scored(models, tmp_path, monkeypatch, files):
+    for name in files:
+        if name.startswith("in"):
+            write_rows(tmp_path / name, 3)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(InputError, match=r"pip install 'fincompress\[parquet\]'"):
+        score_file(load_classifier(models["onnx"], threads=1), tmp_path / files[0], tmp_path / files[1])
+    assert [path.name for path in tmp_path.iterdir()] == [files[0]]
+
+
+class Installed:
+    """Stands for `importlib.metadata`: a distribution's requirements, and versions by name."""
+
+    PackageNotFoundError = metadata.PackageNotFoundError
+
+    def __init__(self, **versions: str):
+        self.versions = versions
+
+    def requires(self, name: str) -> list[str]:
+        whole = 'fincompress[small]; extra == "whole"'
+        return ["numpy>=2.0,<3", 'torch>=2.13,<3; extra == "whole"', 'pyarrow>=26,<27; extra == "small"', whole]
+
+    def metadata(self, name: str):
+        return SimpleNamespace(get_all=lambda key: ["small", "whole"])
+
+    def version(self, name: str) -> str:
+        if name not in self.versions:
+            raise metadata.PackageNotFoundError(name)
+        return self.versions[name]
+
+
+def test_the_doctor_holds_packages_to_their_ranges_and_lists_extras_that_are_not_there(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(doctor, "metadata", Installed(numpy="1.26.4", torch="2.13.0+cpu"))
+    found = {finding.what: finding for finding in doctor._packages()}
+    assert found["numpy"].mend == "outside <3,>=2.0: pip install 'numpy<3,>=2.0'"
+    assert found["torch"].mend is None
+    assert (found["extra small"].found, found["extra small"].mend) == ("lacks pyarrow", None)
+    monkeypatch.setattr(doctor, "metadata", Installed(numpy="2.4.6", torch="3.0", pyarrow="26.0.1"))
+    found = {finding.what: finding for finding in doctor._packages()}
+    assert found["numpy"].mend is None and "outside <3,>=2.13" in found["torch"].mend
+    assert set(found) == {"numpy", "torch", "pyarrow"}
 
 
 def test_quoted_cells_survive(models, tmp_path):

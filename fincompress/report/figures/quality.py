@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from sklearn.metrics import confusion_matrix
 
 from fincompress.core.variants import reference_of, runtime_of_variant
 from fincompress.report.figures.style import INK, colours, heat_map, panel_grid
@@ -58,6 +57,8 @@ def reliability_diagrams(calibration: pd.DataFrame, records: dict[str, dict]) ->
 
 def confusion_matrices(predictions: pd.DataFrame, labels: list[str]) -> Figure:
     """A confusion matrix a variant: share of each true label's rows (colour) and their number."""
+    from sklearn.metrics import confusion_matrix
+
     variants = [column for column in predictions.columns if column not in ("id", "label")]
     figure, panels = panel_grid(len(variants), 3.6, 3.4)
     for axes, name in zip(panels, variants, strict=True):
