@@ -4,7 +4,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from fincompress.core import stage
 from fincompress.core.params import Key, load_params
@@ -21,7 +21,7 @@ class Needs:
     own: Annotated[PtqParams, Key("{section}")]
 
 
-def convert(reference: str, *arguments) -> None:
+def convert(reference: str | None, *arguments: Any) -> None:
     """Call the function that `module:name` names: its libraries are imported here, in a process of the pool."""
     load_object(reference)(*arguments)
 

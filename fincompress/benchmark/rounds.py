@@ -49,6 +49,10 @@ def batch_sizes(params: BenchmarkParams) -> list[int]:
     return sorted({*params.batch_sizes, params.batch_size})
 
 
+Turn = tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]
+"""Rows of `Measurements.samples`, `lengths` and `throughput`."""
+
+
 def side_rounds(params: BenchmarkParams) -> set[int]:
     """Numbers of the rounds with side measurements, spread evenly."""
     return {int((index + 0.5) * params.rounds / params.side_rounds) for index in range(params.side_rounds)}
@@ -84,7 +88,9 @@ def timed_rounds(
     return [pd.concat(table, ignore_index=True) for table in tables]
 
 
-def _undisturbed_turn(worker: Worker, texts: list[str], bulk: list[str] | None, params: BenchmarkParams, repeats: int):
+def _undisturbed_turn(
+    worker: Worker, texts: list[str], bulk: list[str] | None, params: BenchmarkParams, repeats: int
+) -> tuple[Turn, bool, int]:
     """A worker's turn, repeated while other load disturbs it: up to `max_repeats` times, and up to `repeats`.
 
     Returns:
@@ -101,7 +107,7 @@ def _undisturbed_turn(worker: Worker, texts: list[str], bulk: list[str] | None, 
         repeated += 1
 
 
-def _turn(worker: Worker, texts: list[str], bulk: list[str] | None, params: BenchmarkParams):
+def _turn(worker: Worker, texts: list[str], bulk: list[str] | None, params: BenchmarkParams) -> Turn:
     """Rows of `Measurements.samples`, `lengths` and `throughput`; the last two only where there is a `bulk`."""
 
     def single(texts: list[str], pad_to: int | None) -> tuple[list[float], list[float]]:

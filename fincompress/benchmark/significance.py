@@ -11,7 +11,7 @@ def resampled_macro_f1(labels: np.ndarray, predictions: np.ndarray, axis: int = 
 
     Classes that a resample has no row of are left out of its mean.
     """
-    total, present = 0.0, 0
+    total, present = np.array(0.0), np.array(0)
     for label in np.unique(labels):
         actual, predicted = labels == label, predictions == label
         support = actual.sum(axis=axis)

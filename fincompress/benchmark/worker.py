@@ -10,6 +10,7 @@ import time
 import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 from fincompress.core.memory import peak_rss_mb
 from fincompress.runtimes.base import Classifier, predict_logits
@@ -44,7 +45,7 @@ def time_batches(classifier: Classifier, texts: list[str], size: int) -> float:
     return len(texts) / seconds
 
 
-def _answer(classifier: Classifier, name: str, arguments: tuple):
+def _answer(classifier: Classifier, name: str, arguments: tuple) -> Any:
     if name == "logits":
         return predict_logits(classifier, *arguments)
     if name == "labels":

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from multiprocessing import Pipe
+from typing import Any
 
 from fincompress.core.variants import Variant
 
@@ -36,7 +37,7 @@ class Worker:
         self.ask("single", [text], None)
         return time.perf_counter() - self._started
 
-    def ask(self, name: str, *arguments):
+    def ask(self, name: str, *arguments: Any) -> Any:
         """Send a request of `worker._answer` and block until its answer is there."""
         with contextlib.suppress(OSError):  # `_receive` says what became of the process
             self._connection.send((name, arguments))

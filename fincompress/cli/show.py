@@ -34,12 +34,12 @@ def demo(
     reference = pipeline.reference
     if model is not None and Path(model).is_dir():
         folders[model] = Path(model)
-    chosen = model or next((name for name in (SHIPPED.name, *folders) if name in folders and name != reference), None)
+    chosen = model or next(
+        (name for name in (SHIPPED.name, *folders) if name in folders and name != reference), "models"
+    )
     for name in (reference, chosen):
         if name not in folders:
-            raise InputError(
-                f"{name or 'models'}: no model there; `dvc repro` makes it, or `dvc pull dvc.yaml` fetches it"
-            )
+            raise InputError(f"{name}: no model there; `dvc repro` makes it, or `dvc pull dvc.yaml` fetches it")
     try:
         results, figures = load_results(), sorted(Path("plots/figures").glob("f1_*.png"))
         columns = {title: COSTS[title] for title in DEMO_COLUMNS}

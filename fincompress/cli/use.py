@@ -4,7 +4,7 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
 from rich.console import Console
@@ -19,8 +19,13 @@ if TYPE_CHECKING:
 
 SHIPPED = Path("models/ptq/ikd_ort_int8")
 """The model folder that commands use by default."""
-Runtime = Literal[tuple(RUNTIMES)]
-Format = Literal[tuple(runtime.format for runtime in RUNTIMES.values() if runtime.format)]
+Engine = Literal["local", "ray"]
+if TYPE_CHECKING:
+    Runtime: TypeAlias = str  # a type checker knows no choices that are looked up
+    Format: TypeAlias = str
+else:
+    Runtime = Literal[tuple(RUNTIMES)]
+    Format = Literal[tuple(runtime.format for runtime in RUNTIMES.values() if runtime.format)]
 
 
 def predict(
@@ -34,7 +39,7 @@ def predict(
     ] = None,
     target: Annotated[Path | None, typer.Option("--output", help="What to write its rows to, scored.")] = None,
     text_column: Annotated[str, typer.Option(help="The column of --input that holds the texts.")] = "text",
-    engine: Annotated[Literal["local", "ray"], typer.Option(help="What scores a folder.")] = "local",
+    engine: Annotated[Engine, typer.Option(help="What scores a folder.")] = "local",
     workers: Annotated[int, typer.Option(min=1, help="Processes of --engine ray, of --threads each.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON object a line, with all probabilities.")] = False,
 ) -> None:
@@ -45,7 +50,7 @@ def predict(
         raise InputError("--input and --output go together: the file to read and the one to write")
     if source is not None and texts:
         raise InputError("give texts or --input, not both")
-    if source is not None:
+    if source is not None and target is not None:
         from fincompress.serving.folders import Scoring
 
         _score(Scoring(str(model), runtime, threads, text_column, batch_size), source, target, engine, workers)
@@ -66,7 +71,7 @@ def _given(texts: list[str] | None) -> list[str]:
     return texts
 
 
-def _score(scoring: "Scoring", source: Path, target: Path, engine: str, workers: int) -> None:
+def _score(scoring: "Scoring", source: Path, target: Path, engine: Engine, workers: int) -> None:
     """Score a file, or a folder of them, and say how long it took."""
     from fincompress.serving.classifier import load_classifier
     from fincompress.serving.files import score_file

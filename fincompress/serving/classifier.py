@@ -73,7 +73,7 @@ class TextClassifier:
             return tokenizer is not None and bool(tokenizer.encode(text).overflowing)
 
     @overload
-    def __call__(self, texts: str, batch_size: int = 32) -> Prediction: ...
+    def __call__(self, texts: str, batch_size: int = 32) -> Prediction: ...  # type: ignore[overload-overlap]  # str is one
     @overload
     def __call__(self, texts: Sequence[str], batch_size: int = 32) -> list[Prediction]: ...
     def __call__(self, texts, batch_size=32):
@@ -88,7 +88,9 @@ class TextClassifier:
         for text in texts:
             if not isinstance(text, str):
                 raise TypeError(f"expected texts, found {type(text).__name__}")
-        rows = self.probabilities(texts, batch_size) if texts else []
+        if not texts:
+            return []
+        rows = self.probabilities(texts, batch_size)
         return [
             Prediction(text, self.labels[int(row.argmax())], dict(zip(self.labels, row.tolist(), strict=True)))
             for text, row in zip(texts, rows, strict=True)

@@ -4,7 +4,7 @@ It needs gradio (`pip install 'fincompress[demo]'`) and only those parts of the 
 copy of it runs alone (see `space`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,7 +87,7 @@ def _banner(opinions: list[Opinion]) -> str:
     return f"**They disagree**: {first.name} says {labels[0]}, {second.name} {labels[1]}. {speed}"
 
 
-def build(duel: Duel, chosen: str, table: list[list[str]] = (), figures: list[Path] = ()) -> gradio.Blocks:
+def build(duel: Duel, chosen: str, table: Sequence[list[str]] = (), figures: Sequence[Path] = ()) -> gradio.Blocks:
     """The page.
 
     Args:
@@ -114,7 +114,7 @@ def build(duel: Duel, chosen: str, table: list[list[str]] = (), figures: list[Pa
             gradio.Markdown(EXPLANATION)
         show = _shown(duel)
         for event in (button.click, text.submit, variant.change):
-            event(show, [text, variant], [banner, *bars], api_name=False)
+            event(show, [text, variant], [banner, *bars], api_name=False)  # type: ignore[arg-type]  # False hides it, says gradio
     return page
 
 

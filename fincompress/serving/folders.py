@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 from tqdm import tqdm
 
@@ -53,9 +53,9 @@ class _Worker:
     def __call__(self, file: dict) -> dict:
         """Score the file `source` into `target`. A mistake in it is returned, so that it does not look like a crash."""
         source, target = Path(file["source"]), Path(file["target"])
-        options = {"text_column": self.scoring.text_column, "batch_size": self.scoring.batch_size}
+        column, size = self.scoring.text_column, self.scoring.batch_size
         try:
-            rows = score_file(self.classifier, source, target, **options, show_progress=False)
+            rows = score_file(self.classifier, source, target, column, size, show_progress=False)
         except InputError as error:
             return {"rows": 0, "error": str(error)}
         return {"rows": rows, "error": ""}
@@ -131,20 +131,20 @@ def _on_ray(scoring: Scoring, files: list[dict[str, str]], workers: int) -> Iter
         os.environ.setdefault(name, value)
     with explained():
         import ray
-    pool, cores = min(workers, len(files)), os.cpu_count() or 1
-    if "RAY_ADDRESS" not in os.environ and pool * scoring.threads > cores:
+    pool, cores, threads = min(workers, len(files)), os.cpu_count() or 1, scoring.threads or 1
+    if "RAY_ADDRESS" not in os.environ and pool * threads > cores:
         raise InputError(
-            f"{pool} workers of {scoring.threads} threads are more than this machine's {cores} cores; lower --workers "
+            f"{pool} workers of {threads} threads are more than this machine's {cores} cores; lower --workers "
             "or --threads, or name a cluster in RAY_ADDRESS"
         )
-    ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     try:
         ray.data.DataContext.get_current().enable_progress_bars = False  # it counts Ray's own stages, ours files
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         scored = ray.data.from_items(files, override_num_blocks=len(files)).map(
-            _Worker,
+            cast(Any, _Worker),  # a class that makes callables
             fn_constructor_args=(scoring,),
-            num_cpus=scoring.threads,
+            num_cpus=threads,
             compute=ray.data.ActorPoolStrategy(size=pool),
         )
         yield from scored.iter_rows()
