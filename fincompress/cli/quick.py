@@ -69,9 +69,7 @@ def _write_params(root: Path, target: Path, changes: Path) -> None:
 
     yaml = YAML()
     content = yaml.load(root / "params.yaml")
-    if not changes.is_file():
-        raise InputError(f"{changes}: not found; it holds the keys of params.yaml that are changed")
-    for section, keys in (YAML(typ="safe").load(changes) or {}).items():
+    for section, keys in _changes(changes).items():
         for key, value in keys.items():
             if key not in content.get(section, {}):
                 raise InputError(f"{changes}: {section}.{key}: params.yaml has no such key")
@@ -82,6 +80,25 @@ def _write_params(root: Path, target: Path, changes: Path) -> None:
             holder[key] = str(root / path)
     with atomic_file(target) as path:
         yaml.dump(content, path)
+
+
+def _changes(path: Path) -> dict[str, dict]:
+    """Section of params.yaml -> the keys that are changed and their values."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        content = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: not found; it holds the keys of params.yaml that are changed") from None
+    except YAMLError as error:
+        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected sections such as `kd:`, found {type(content).__name__}")
+    for section, keys in content.items():
+        if not isinstance(keys, dict):
+            raise InputError(f"{path}: {section}: expected keys such as `epochs:`, found {type(keys).__name__}")
+    return content
 
 
 def _strings(content: Any) -> Iterator[tuple[Any, Any]]:

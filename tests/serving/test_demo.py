@@ -155,14 +155,18 @@ def test_a_reader_types_clicks_and_reads_the_answer_of_both_models(project, tmp_
         page.get_by_text("trains a smaller network").wait_for()
 
 
-@needs_browser
-@pytest.mark.e2e
-def test_the_space_runs_on_its_own(project, tmp_path):
-    folder = space.write_space(project / "models/ptq/ikd_ort_int8", tmp_path / "hf_space")
-    assert {"app.py", "requirements.txt", "README.md", "model", "fincompress"} == {
-        path.name for path in folder.iterdir()
-    }
-    assert "torch" not in (folder / "requirements.txt").read_text()
+ALONE = {"PYTHONPATH": "", "GRADIO_ANALYTICS_ENABLED": "False"}
+
+
+@pytest.fixture(scope="module")
+def space_folder(project, tmp_path_factory) -> Path:
+    return space.write_space(project / "models/ptq/ikd_ort_int8", tmp_path_factory.mktemp("space") / "hf_space")
+
+
+def test_the_space_answers_on_its_own_code_without_what_it_does_not_list(space_folder):
+    names = {path.name for path in space_folder.iterdir()}
+    assert names == {"app.py", "requirements.txt", "README.md", "model", "fincompress"}
+    assert "torch" not in (space_folder / "requirements.txt").read_text()
     probe = """
 import sys
 for absent in ("torch", "transformers", "ruamel"):
@@ -171,12 +175,16 @@ import app, fincompress
 app.duel.judge("Profit rose.", app.NAME)
 print(fincompress.__file__, [name for name in sys.modules if name.startswith("fincompress.core.s")])
 """
-    clean = {"PYTHONPATH": "", "GRADIO_ANALYTICS_ENABLED": "False"}
-    loaded = subprocess.run(
-        [sys.executable, "-c", probe], cwd=folder, env={**os.environ, **clean}, capture_output=True, text=True
+    ended = subprocess.run(
+        [sys.executable, "-c", probe], cwd=space_folder, env={**os.environ, **ALONE}, capture_output=True, text=True
     )
-    assert loaded.stdout.strip() == f"{folder / 'fincompress/__init__.py'} []", loaded.stderr
-    with running([sys.executable, "app.py"], folder, **clean) as address, browsing(address) as page:
+    assert ended.stdout.strip() == f"{space_folder / 'fincompress/__init__.py'} []", ended.stderr
+
+
+@needs_browser
+@pytest.mark.e2e
+def test_the_space_answers_in_a_browser(space_folder):
+    with running([sys.executable, "app.py"], space_folder, **ALONE) as address, browsing(address) as page:
         banner = classify(page, SENTENCE)
         assert any(label in banner for label in LABELS)
 
