@@ -17,7 +17,7 @@ from fincompress.benchmark.machine import OtherLoad
 from fincompress.benchmark.protocol import Measurements, measure
 from fincompress.benchmark.records import cost_metrics, parameter_counts, variant_metrics
 from fincompress.benchmark.rounds import _undisturbed_turn, side_rounds
-from fincompress.benchmark.worker import time_batches
+from fincompress.benchmark.worker import SPINNING_SECONDS, time_batches
 from fincompress.benchmark.workers import Worker
 from fincompress.core.files import write_json
 from fincompress.core.sections import BenchmarkParams, EvaluateParams
@@ -148,18 +148,18 @@ def test_parameters_are_counted_where_the_network_was_not_measured_itself(tmp_pa
     assert counts["ikd"] == counts["qat"] == 6 and counts["bag_of_words"] > 100
 
 
-def test_throughput_is_timed_after_a_pass_that_is_not():
+def test_throughput_is_timed_once_the_threads_of_earlier_requests_have_come_to_rest():
     class Waking:
-        passes = 0
+        since = time.perf_counter()
 
         def encode(self, texts: list[str]) -> list[str]:
             return texts
 
         def logits(self, texts: list[str]) -> None:
-            time.sleep(0 if self.passes else 0.4)
-            self.passes += "last" in texts
+            resting = time.perf_counter() - self.since > SPINNING_SECONDS
+            time.sleep(0.001 if resting else 0.02)
 
-    assert time_batches(Waking(), ["first", "last"], 1) > 2 / 0.4
+    assert time_batches(Waking(), ["first", "last"], 1) > 2 / 0.02
 
 
 def test_a_worker_that_cannot_load_says_why(tmp_path):
