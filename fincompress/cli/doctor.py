@@ -156,10 +156,9 @@ def _packages() -> list[Finding]:
 
 def _is_of(wanted: Requirement, extra: str) -> bool:
     """Whether a requirement is of this extra, or, where it is empty, of the bare install."""
-    if wanted.marker is None:
+    if wanted.marker is None or wanted.marker.evaluate({"extra": ""}):
         return not extra
-    bare = wanted.marker.evaluate({"extra": ""})
-    return bare if not extra else not bare and wanted.marker.evaluate({"extra": extra})
+    return bool(extra) and wanted.marker.evaluate({"extra": extra})
 
 
 def _package(wanted: Requirement) -> Finding:
