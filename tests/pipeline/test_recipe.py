@@ -53,8 +53,8 @@ def recipe(fresh_project, tmp_path) -> Project:
         with (folder / "ag_news" / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
             csv.writer(file, quoting=csv.QUOTE_ALL).writerows(news(count, len(name)))
     of_recipe = Project(folder)
-    for key, value in TINY.items():
-        of_recipe.set_param(key, value)
+    of_recipe.set_params(TINY)
+    of_recipe.measure_only("recover", "recover_ort_int8")
     project.run("git", "add", "--all")
     project.run("git", "commit", "--quiet", "--message", "Recipe")
     return project
