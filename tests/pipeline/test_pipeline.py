@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
 import pytest
@@ -22,7 +23,7 @@ from dvc.repo import Repo
 from fincompress.core import stage
 from fincompress.core.files import read_json
 from fincompress.core.registry import PIPELINES
-from stages import prepare, teacher
+from stages import prepare, ptq, teacher
 from studies import training_cost
 
 pytestmark = pytest.mark.e2e
@@ -160,10 +161,16 @@ def test_experiment_reruns_what_reads_the_key_and_reverting_restores_training_bu
     assert {"teacher", "kd", "kd_ort_int8"} <= after.keys() and after == {name: before[name] for name in after}
 
 
-def test_same_seed_gives_the_same_models_byte_for_byte(finished_project, fresh_project, tmp_path):
-    """One network is converted: that conversions are the same whatever they convert is tested beside them."""
+def test_same_seed_gives_the_same_models_byte_for_byte(finished_project, fresh_project, tmp_path, monkeypatch):
+    """In this process, one stage after another, as in one of its own each; `ptq` of one network stands for all."""
     again = fresh_project.copy(tmp_path / "again")
-    again.repro("ptq@kd", "prune50", "qat")
+    monkeypatch.chdir(again.root)
+    monkeypatch.setattr(ptq, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
+    prepare.main()
+    for network in PIPELINES["side_by_side"].networks:
+        module, *section = network.command
+        importlib.import_module(module).main(*section)
+    ptq.main("ptq", "kd")
     files = [f"models/{name}/model.safetensors" for name in NETWORKS]
     files += ["models/ptq/kd_ov_int8/openvino_model.bin", "models/ptq/kd_ort_int8/model.onnx"]
     for file in (*files, "models/qat/openvino_model.bin", "plots/training/kd/val/loss.tsv"):
