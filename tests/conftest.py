@@ -1,6 +1,7 @@
 """Shared fixtures: a tiny random checkpoint, and a temporary clone of the project that runs on it in seconds."""
 
 import copy
+import fcntl
 import functools
 import os
 import re
@@ -8,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from tokenizers import BertWordPieceTokenizer
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
 from fincompress.core.files import read_json, write_json
+from fincompress.core.sections import BenchmarkParams
 from fincompress.data.sources import read_embedded
 from fincompress.networks.batches import tokenise
 
@@ -34,6 +37,8 @@ settings.load_profile("unhurried")
 
 ROOT = Path(__file__).resolve().parent.parent
 LABELS = ["negative", "neutral", "positive"]
+NETWORKS = ("teacher", "kd", "ikd", "prune30", "prune50")
+"""Those that are quantised after training."""
 SHORT = {
     "benchmark.runs": 20,
     "benchmark.warmups": 4,
@@ -155,22 +160,35 @@ class Project:
 
     def set_param(self, key: str, value) -> None:
         """Edit one key of params.yaml, leaving comments as they are."""
+        self.set_params({key: value})
+
+    def set_params(self, values: dict) -> None:
+        """Edit several keys of params.yaml at once."""
         yaml, path = YAML(), self.root / "params.yaml"
         content = yaml.load(path)
-        *sections, name = key.split(".")
-        section = content
-        for part in sections:
-            section = section[part]
-        section[name] = value
+        for key, value in values.items():
+            *sections, name = key.split(".")
+            section = content
+            for part in sections:
+                section = section[part]
+            section[name] = value
         yaml.dump(content, path)
+
+    def measure_only(self, *variants: str) -> None:
+        """Have `benchmark` measure these variants alone, beside the reference, and `ship` copy no others."""
+        if "variants" not in BenchmarkParams.model_fields:
+            return
+        self.set_param("benchmark.variants", list(variants))
+        if "ship" in YAML(typ="safe").load(self.root / "params.yaml"):
+            self.set_param("ship.variants", list(variants))
 
     def repro(self, *arguments: str) -> list[str]:
         """`dvc repro`; returns the stages that ran, in order."""
         return ran(self.run("dvc", "repro", *arguments).stdout)
 
     def metrics(self) -> dict[str, dict]:
-        """Variant -> the record in metrics/."""
-        return {path.stem: read_json(path) for path in sorted((self.root / "metrics").glob("*.json"))}
+        """Variant -> the record in metrics/variants."""
+        return {path.stem: read_json(path) for path in sorted((self.root / "metrics/variants").glob("*.json"))}
 
     def copy(self, target: Path) -> "Project":
         """An independent copy with its own Git repository and cache."""
@@ -192,10 +210,56 @@ def project_files() -> list[str]:
     return [file for file in files if (ROOT / file).is_file()]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order and group tests so that two workers (`--dist loadgroup --no-loadscope-reorder`) end at the same time.
+
+    The first test builds the finished project while the other worker does what needs none; what is short comes last.
+    Tests that share a fixture of their module stay together, any other goes to the worker that is free.
+    """
+    for item in items:
+        if _shares_module_fixture(item):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    builders = [item for item in items if "finished_project" in item.fixturenames]
+    first = next((item for item in builders if item.get_closest_marker("xdist_group")), None)
+
+    def place(item: pytest.Item) -> int:
+        if first is not None and item.path == first.path and _shares_module_fixture(item):
+            return 0
+        if "finished_project" in item.fixturenames:
+            return 2
+        return 1 if item.get_closest_marker("e2e") or item.get_closest_marker("xdist_group") else 3
+
+    items.sort(key=place)  # stable: within each, as they are written
+
+
+def _shares_module_fixture(item: pytest.Item) -> bool:
+    return any(fixtures[-1].scope == "module" for fixtures in item._fixtureinfo.name2fixturedefs.values())
+
+
+def built_once(tmp_path_factory, name: str, build: Callable[[Path], None]) -> Path:
+    """A folder that `build` fills, once for all workers of a run: the first to ask builds, the others wait."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, done = shared / "shared" / name, shared / f"{name}.done"
+    with (shared / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # given up when the file is closed, and when a worker dies
+        if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # what a build that failed has left
+            build(folder)
+            done.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def fresh_project(tmp_path_factory, checkpoint) -> Project:
-    """The project as committed, before its first run, with tiny data, a tiny checkpoint and short measurements."""
-    root = tmp_path_factory.mktemp("project") / "fresh"
+    """The project as committed, before its first run, with tiny data, a tiny checkpoint and short measurements.
+
+    Copy it before changing anything: all workers have the same one.
+    """
+    return Project(built_once(tmp_path_factory, "fresh", functools.partial(_start_project, checkpoint=checkpoint)))
+
+
+def _start_project(root: Path, checkpoint: Path) -> None:
     for file in project_files():
         inside = file.removeprefix("/".join(file.split("/")[:2]) + "/") if file.startswith("recipes/") else file
         if inside == "dvc.lock" or inside.startswith(("metrics/", "plots/", "docs/")):
@@ -206,7 +270,7 @@ def fresh_project(tmp_path_factory, checkpoint) -> Project:
     write_json(root / "metrics/about/seeds.json", {})  # the project's own is of other models
     few_rows(80).to_csv(root / "tiny/rows.csv", index=False)
     project = Project(root)
-    for key, value in {
+    values = {
         "prepare.source": "files",
         "prepare.files.path": "tiny/rows.csv",
         "prepare.files.phenomenon_column": "phenomenon",
@@ -229,27 +293,32 @@ def fresh_project(tmp_path_factory, checkpoint) -> Project:
         "qat.learning_rate": 1.0e-4,
         "ptq.calibration_samples": 10,
         **SHORT,
-    }.items():
-        project.set_param(key, value)
+    }
+    project.set_params(values)
     project.run("git", "init", "--quiet", "--initial-branch=main")
     project.run("git", "config", "user.name", "Test")
     project.run("git", "config", "user.email", "test@example.invalid")
     project.run("git", "add", "--all")
     project.run("git", "commit", "--quiet", "--message", "Start")
-    return project
 
 
 @pytest.fixture(scope="session")
 def finished_project(fresh_project, tmp_path_factory) -> Project:
-    """The project after its first full `dvc repro`, committed. Copy it before changing anything."""
-    project = fresh_project.copy(tmp_path_factory.mktemp("project") / "finished")
+    """The project after its first full `dvc repro`, committed; every variant is measured.
+
+    Copy it before changing anything, and before running `dvc` in it: all workers have the same one.
+    """
+    return Project(built_once(tmp_path_factory, "finished", functools.partial(_run_project, fresh=fresh_project)))
+
+
+def _run_project(root: Path, fresh: Project) -> None:
+    project = fresh.copy(root)
     stages = project.repro()
-    middle = ["ikd", "kd", "prune30", "prune50", "ptq", "qat"]  # in an order that is DVC's to choose
-    assert stages[:2] == ["prepare", "teacher"] and sorted(stages[2:-3]) == middle
+    middle = ["ikd", "kd", "prune30", "prune50", *(f"ptq@{name}" for name in NETWORKS), "qat"]  # DVC chooses the order
+    assert stages[:2] == ["prepare", "teacher"] and sorted(stages[2:-3]) == sorted(middle)
     assert stages[-3] == "benchmark" and sorted(stages[-2:]) == ["plots", "ship"]
     project.run("git", "add", "--all")
     project.run("git", "commit", "--quiet", "--message", "First run")
-    return project
 
 
 @pytest.fixture

@@ -9,13 +9,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from conftest import LABELS, ROOT, make_checkpoint
+from conftest import LABELS, ROOT, make_checkpoint, ran
 from hub_server import COMMIT, Hub, environment
 from local_server import serving
 from phrasebank_archive import archive
 from transformers import BertForSequenceClassification
 
+from fincompress.benchmark.origins import describe
 from fincompress.core.files import read_json
+from fincompress.core.variants import current_pipeline
 from fincompress.networks.checkpoints import load_model
 
 PHRASEBANK, FIQA, FINBERT = "takala/financial_phrasebank", "pauri32/fiqa-2018", "ProsusAI/finbert"
@@ -194,20 +196,25 @@ def test_a_data_set_without_the_columns_is_named(files, hub, tmp_path):
 
 
 @pytest.mark.e2e
-def test_make_finbert_runs_from_download_to_plots_and_marks_what_finbert_has_seen(fresh_project, hub, tmp_path):
+def test_make_finbert_trains_from_downloads_and_marks_what_finbert_has_seen(fresh_project, hub, tmp_path, monkeypatch):
+    """As far as both students: what the tables make of origins is tested beside them."""
     project = fresh_project.copy(tmp_path / "project")
     (project.root / "tiny/headlines.txt").write_text("\n".join(f"Shares of company {n} fall" for n in range(40)))
-    (project.root / "tiny/tweets.csv").write_text("text,label\nProfit warning,negative\nProfit soars,positive\n")
-    chosen = "student.init=tiny/encoder", "kd.transfer=[tiny/headlines.txt]", "evaluate.extra=[tiny/tweets.csv]"
-    printed = project.make("finbert", f"SET=-S {' -S '.join(chosen)}", environment=environment(hub, tmp_path / "home"))
-    data, models = (read_json(project.root / f"metrics/about/{name}.json") for name in ("data", "models"))
+    chosen = "-S student.init=tiny/encoder -S kd.transfer=[tiny/headlines.txt] kd ikd"
+    changes = environment(hub, tmp_path / "home")
+    run, results = project.make("finbert", "--dry-run", f"SET={chosen}", environment=changes).rsplit("python -m", 1)
+    assert run.startswith("dvc exp run ") and results.split() == ["fincompress", "results"]
+    ended = subprocess.run(
+        ["bash", "-c", run], cwd=project.root, env={**project.environment(), **changes}, capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert ran(ended.stdout) in (["prepare", "teacher", *pair] for pair in (["kd", "ikd"], ["ikd", "kd"]))
+    assert ended.stdout.count("transfer: 40 unlabelled texts; 0 left out") == 2  # kd and ikd
+    data = read_json(project.root / "metrics/about/data.json")
     assert data["rows"]["all"] == 270 and data["origins"]["financial_phrasebank"]["commit"] == COMMIT
+    monkeypatch.chdir(project.root)
+    models = describe(project.root / "models", current_pipeline(), ["financial_phrasebank", "fiqa"])
     assert models["teacher"] == {"checkpoint": FINBERT, "revision": "main", "commit": COMMIT}
     assert models["student"] == {"checkpoint": "tiny/encoder", "revision": "main", "commit": COMMIT}
     assert list(models["contamination"]) == ["financial_phrasebank"]
     assert set(models["published"]["macro_f1_by_source"]) == {"financial_phrasebank", "fiqa"}
-    assert "`ProsusAI/finbert` as published |" in printed
-    assert "financial_phrasebank (seen before), " in printed
-    assert "tweets (out of domain), 2 rows" in printed
-    assert printed.count("transfer: 40 unlabelled texts; 0 left out") == 2  # kd and ikd
-    assert (project.root / "plots/figures/f1_against_latency.png").is_file()

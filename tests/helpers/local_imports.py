@@ -1,6 +1,7 @@
 """Which of the project's files a module imports, directly or not, found in the source text."""
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -17,9 +18,14 @@ def local_imports(module: str, root: Path) -> set[str]:
             if file in seen:
                 continue
             seen.add(file)
-            tree = ast.parse((root / file).read_text(encoding="utf-8"))
-            waiting.extend([*_imported(tree), *_started(tree), *_looked_up(tree, root)])
+            waiting.extend(_loads((root / file).read_text(encoding="utf-8"), root))
     return seen
+
+
+@functools.cache  # by the text: tests ask for the same files again and again
+def _loads(text: str, root: Path) -> tuple[str, ...]:
+    tree = ast.parse(text)
+    return (*_imported(tree), *_started(tree), *_looked_up(tree, root))
 
 
 def says_something(file: str, root: Path) -> bool:

@@ -3,6 +3,7 @@
 import csv
 import importlib
 import io
+import itertools
 import json
 import os
 import re
@@ -10,16 +11,20 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
 import pytest
-from conftest import ran
+from conftest import NETWORKS, ran
 from declared import TOP
 from declared import command as stage_command
+from dvc.repo import Repo
 
 from fincompress.core import stage
 from fincompress.core.files import read_json
-from stages import teacher
+from fincompress.core.registry import PIPELINES
+from stages import prepare, ptq, teacher
+from studies import training_cost
 
 pytestmark = pytest.mark.e2e
 QUALITY = ("macro_f1", "accuracy", "agreement", "val_macro_f1", "parameters")
@@ -31,8 +36,7 @@ def quality(project) -> dict[str, dict]:
 
 def test_full_run_leaves_metrics_tables_and_figures(finished_project):
     records = finished_project.metrics()
-    networks = ("teacher", "kd", "ikd", "prune30", "prune50")
-    converted = {f"{name}{suffix}" for name in networks for suffix in ("", "_ov_int8", "_ort_int8")}
+    converted = {f"{name}{suffix}" for name in NETWORKS for suffix in ("", "_ov_int8", "_ort_int8")}
     others = {"teacher_ort_fp32", "teacher_ov_fp32", "teacher_torch_int8", "qat", "bag_of_words"}
     assert set(records) == converted | others
     assert len({json.dumps(_keys(record)) for record in records.values()}) == 1
@@ -71,6 +75,19 @@ def _keys(record: dict) -> list:
     return [(key, list(value) if isinstance(value, dict) else None) for key, value in record.items()]
 
 
+@pytest.mark.parametrize("network", PIPELINES["side_by_side"].networks, ids=lambda network: network.name)
+def test_every_training_stage_says_how_it_scores_and_what_it_took(finished_project, network):
+    record = read_json(finished_project.root / f"metrics/training/{network.name}.json")
+    assert 0 <= record["val_macro_f1"] <= 1 and record["seconds"] > 0 and 100 < record["peak_rss_mb"] < 20_000
+    if network.stage == "prune":
+        heads = {"prune30": 16 - 5, "prune50": 16 - 8}  # 30 % and 50 % of 4 layers of 4
+        assert record["heads_left"] == heads[network.name]
+    else:
+        assert 1 <= record["best_epoch"] <= record["epochs"] <= 2
+    measured = finished_project.metrics()[network.name]["val_macro_f1"]
+    assert measured == pytest.approx(record["val_macro_f1"], abs=0.03), "what the benchmark finds"
+
+
 def test_prepared_splits_have_the_promised_columns(finished_project):
     for name in ("train", "val", "test"):
         with (finished_project.root / f"data/{name}.csv").open(encoding="utf-8") as lines:
@@ -90,52 +107,72 @@ def test_status_and_lock_are_current_in_a_clean_clone(project, tmp_path):
 def test_metrics_show_has_a_row_a_variant_and_diff_reads_as_a_table(project):
     rows = project.run("dvc", "metrics", "show", "--md").stdout.strip().splitlines()[2:]
     shown = sorted(name for row in rows if not (name := row.split("|")[1].strip()).startswith("recipes/"))
-    assert shown == [f"metrics/{name}.json" for name in sorted(project.metrics())]
-    path = project.root / "metrics/kd.json"
+    trained = [f"metrics/training/{network.name}.json" for network in PIPELINES["side_by_side"].networks]
+    assert shown == sorted([*trained, *(f"metrics/variants/{name}.json" for name in project.metrics())])
+    path = project.root / "metrics/variants/kd.json"
     path.write_text(path.read_text().replace('"macro_f1": 0', '"macro_f1": 1'))
     diff = project.run("dvc", "metrics", "diff", "--md").stdout
-    assert "macro_f1" in diff and "metrics/kd.json" in diff
+    assert "macro_f1" in diff and "metrics/variants/kd.json" in diff
 
 
-def test_results_table_names_every_variant(project):
+def test_results_tables_name_every_variant(project):
     output = project.run("python", "-m", "fincompress", "results").stdout
-    names = [line.split("`")[1] for line in output.splitlines() if line.startswith("| `")]
-    tables = [names[:20], names[20:40], names[41:]]
-    assert all(sorted(table) == sorted(project.metrics()) for table in tables)
-    assert names[40] == "tiny/checkpoint" and "| `tiny/checkpoint` as published | " in output
+    grouped = itertools.groupby(output.splitlines(), key=lambda line: line.startswith("| `"))
+    tables = [[line.split("`")[1] for line in lines] for is_row, lines in grouped if is_row]
+    whole = [[name for name in table if name != "tiny/checkpoint"] for table in tables if len(table) > 8]
+    assert len(whole) == 3 and all(sorted(table) == sorted(project.metrics()) for table in whole)
+    assert output.count("| `tiny/checkpoint` as published | ") == 1
+
+
+def test_an_experiment_on_a_network_trains_it_alone_and_shows_its_score(project, monkeypatch):
+    output = project.run("dvc", "exp", "run", "-S", "kd.temperature=2", "--name", "cooler", "kd").stdout
+    assert ran(output) == ["kd"]
+    shown = pd.read_csv(io.StringIO(project.run("dvc", "exp", "show", "--csv").stdout)).set_index("Experiment")
+    assert shown.loc["cooler", "kd.temperature"] == 2
+    trained = read_json(project.root / "metrics/training/kd.json")
+    for key in ("val_macro_f1", "seconds", "peak_rss_mb"):
+        assert shown.loc["cooler", f"metrics/training/kd.json:{key}"] == pytest.approx(trained[key], abs=1e-4)
+    monkeypatch.chdir(project.root)  # DVC names stages from here
+    outdated = Repo(project.root).status(targets=["dvc.yaml"])
+    assert [name for name in outdated if name.startswith("ptq")] == ["ptq@kd"]
+    assert not {"teacher", "kd", "ikd", "qat"} & outdated.keys() and {"benchmark", "ship"} <= outdated.keys()
 
 
 def test_experiment_reruns_what_reads_the_key_and_reverting_restores_training_but_measures_again(project):
+    project.measure_only("kd", "kd_ort_int8")
+    (project.root / "tiny/tweets.csv").write_text("text,label\nProfit warning,negative\nProfit soars,positive\n")
+    project.set_param("evaluate.extra", ["tiny/tweets.csv"])
     trained = {name: _checksum(project, f"models/{name}/model.safetensors") for name in ("kd", "ikd")}
     samples = _checksum(project, "plots/tables/latency_samples.csv")
     before = quality(project)
-    output = project.run("dvc", "exp", "run", "-S", "kd.temperature=2", "--name", "cooler").stdout
-    assert ran(output)[:3] == ["kd", "ptq", "benchmark"] and sorted(ran(output)[3:]) == ["plots", "ship"]
-    shown = project.run("dvc", "exp", "show", "--csv").stdout
-    assert "cooler" in shown and "kd.temperature" in shown
+    changes = ("-S", "kd.temperature=2", "-S", "kd.learning_rate=2e-5")
+    output = project.run("dvc", "exp", "run", *changes, "--name", "cooler").stdout
+    assert ran(output)[:3] == ["kd", "ptq@kd", "benchmark"] and sorted(ran(output)[3:]) == ["plots", "ship"]
+    assert "2e-05" in (project.root / "params.yaml").read_text(), "a float in scientific notation is one to the stage"
+    assert "tweets (out of domain), 2 rows" in project.run("python", "-m", "fincompress", "results").stdout
     assert _checksum(project, "models/kd/model.safetensors") != trained["kd"]
     assert _checksum(project, "models/ikd/model.safetensors") == trained["ikd"]
-    project.set_param("kd.temperature", 4.0)
+    project.set_params({"kd.temperature": 4.0, "kd.learning_rate": 1.0e-4})
     again = project.repro()
     assert again[0] == "benchmark" and sorted(again[1:]) == ["plots", "ship"]
     assert _checksum(project, "models/kd/model.safetensors") == trained["kd"]
     assert _checksum(project, "plots/tables/latency_samples.csv") != samples
-    assert quality(project) == before
+    after = quality(project)
+    assert {"teacher", "kd", "kd_ort_int8"} <= after.keys() and after == {name: before[name] for name in after}
 
 
-def test_experiment_sets_a_float_in_scientific_notation(project):
-    output = project.run("dvc", "exp", "run", "-S", "teacher.learning_rate=2e-5", "teacher").stdout
-    assert ran(output) == ["teacher"]
-    assert "2e-05" in (project.root / "params.yaml").read_text()
-
-
-def test_same_seed_gives_the_same_models_byte_for_byte(finished_project, fresh_project, tmp_path):
+def test_same_seed_gives_the_same_models_byte_for_byte(finished_project, fresh_project, tmp_path, monkeypatch):
+    """In this process, one stage after another, as in one of its own each; `ptq` of one network stands for all."""
     again = fresh_project.copy(tmp_path / "again")
-    again.repro("ptq", "qat")
-    networks = ("teacher", "kd", "ikd", "prune30", "prune50")
-    files = [f"models/{name}/model.safetensors" for name in networks]
-    files += [f"models/ptq/{name}_ov_int8/openvino_model.bin" for name in networks]
-    files += [f"models/ptq/{name}_ort_int8/model.onnx" for name in networks]
+    monkeypatch.chdir(again.root)
+    monkeypatch.setattr(ptq, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
+    prepare.main()
+    for network in PIPELINES["side_by_side"].networks:
+        module, *section = network.command
+        importlib.import_module(module).main(*section)
+    ptq.main("ptq", "kd")
+    files = [f"models/{name}/model.safetensors" for name in NETWORKS]
+    files += ["models/ptq/kd_ov_int8/openvino_model.bin", "models/ptq/kd_ort_int8/model.onnx"]
     for file in (*files, "models/qat/openvino_model.bin", "plots/training/kd/val/loss.tsv"):
         assert _checksum(again, file) == _checksum(finished_project, file), file
 
@@ -164,13 +201,13 @@ print(pd.DataFrame(columns).to_csv(index=False))
         assert again[variant].tolist() == reported[variant].tolist(), variant
 
 
-def test_killed_training_resumes_and_ends_as_an_uninterrupted_one(finished_project, fresh_project, tmp_path):
-    options = {"teacher.epochs": 6, "teacher.patience": 6}
+def test_killed_training_resumes_and_ends_as_an_uninterrupted_one(fresh_project, tmp_path, monkeypatch):
     whole, killed = (fresh_project.copy(tmp_path / name) for name in ("whole", "killed"))
     for project in (whole, killed):
-        for key, value in options.items():
-            project.set_param(key, value)
-    whole.repro("teacher")
+        project.set_params({"teacher.epochs": 6, "teacher.patience": 6})
+    monkeypatch.chdir(whole.root)
+    prepare.main()  # in this process, where everything is imported
+    teacher.main("teacher")
     _repro_until_killed(killed, lambda: len(list(killed.root.glob(".scratch/*/checkpoint-*/trainer_state.json"))) >= 2)
     assert not (killed.root / "models/teacher").exists()
     output = killed.run("dvc", "repro", "teacher").stdout
@@ -238,8 +275,9 @@ def test_impossible_parameter_stops_cleanly_and_names_the_key(project, monkeypat
 def test_no_epochs_take_the_checkpoint_as_published_and_its_scores_are_kept(project, monkeypatch):
     project.set_param("teacher.epochs", 0)
     monkeypatch.chdir(project.root)
-    teacher.main("teacher", models=project.root / "untrained", curves=project.root / "curves")
-    summary = read_json(project.root / "untrained/teacher/training.json")
+    folders = {name: project.root / "untrained" / name for name in ("models", "plots", "metrics")}
+    teacher.main("teacher", **folders)
+    summary = read_json(project.root / "untrained/models/teacher/training.json")
     assert summary["best_epoch"] == summary["epochs"] == 0
     assert summary["val_macro_f1"] == pytest.approx(summary["published"]["val_macro_f1"], abs=1e-6)
     assert set(summary["published"]["macro_f1_by_source"]) == {"rows"}
@@ -248,16 +286,19 @@ def test_no_epochs_take_the_checkpoint_as_published_and_its_scores_are_kept(proj
     assert trained["origin"] == {"checkpoint": "tiny/checkpoint", "revision": None, "commit": None}
 
 
-def test_the_training_cost_benchmark_times_both_ways_on_the_same_student(project):
-    command = ["python", "-m", "studies.training_cost", "--epochs", "1", "--padded-length", "48"]
-    project.run(*command, "--write", "cost.md")
+def test_the_training_cost_benchmark_times_both_ways_on_the_same_student(project, monkeypatch):
+    monkeypatch.chdir(project.root)
+    command = ["training_cost", "--epochs", "1", "--padded-length", "48", "--write", "cost.md"]
+    monkeypatch.setattr(sys, "argv", command)
+    training_cost.main()
     page = (project.root / "cost.md").read_text(encoding="utf-8")
     assert "1 epoch on 168 training texts" in page and "pads every text to 48 word pieces" in page
     rows = [line.split("|")[1:4] for line in page.splitlines() if line.startswith(("| straightforward", "| `kd`"))]
     seconds, f1 = ([float(row[column]) for row in rows] for column in (1, 2))
     assert len(rows) == 2 and min(seconds) > 0 and 0 <= min(f1) <= max(f1) <= 1
     ratio = float(re.search(r"\*\*([\d.]+) times as fast", page)[1])
-    assert ratio == pytest.approx(seconds[0] / seconds[1], abs=0.06, rel=0.05)
+    rounding = 0.005 / seconds[0] + 0.005 / seconds[1]  # of the seconds that the page shows
+    assert ratio == pytest.approx(seconds[0] / seconds[1], abs=0.06, rel=rounding + 0.01)
 
 
 def test_a_typo_stops_the_pipeline_at_the_first_stage_that_runs(project):

@@ -19,7 +19,7 @@ def test_the_study_has_a_row_a_criterion_and_seed_and_does_not_repeat_them(
         few_rows(8).to_csv(tmp_path / "data" / f"{name}.csv", index=False)
     (tmp_path / "data/labels.json").write_text(json.dumps({"labels": LABELS}))
     short = checked_params(ROOT / "params.yaml").prune30.model_copy(update={"epochs": 0})
-    monkeypatch.setattr(pruning_study, "load_params", lambda needs, section: needs(short))
+    monkeypatch.setattr(pruning_study, "load_params", lambda needs, section: needs(own=short))
     out = tmp_path / "results/study.csv"
     rows = pruning_study.study("prune30", [1, 2], tmp_path / "network", tmp_path / "data", out)
     assert list(zip(rows["importance"], rows["seed"], strict=True)) == [
