@@ -204,9 +204,8 @@ def test_make_finbert_trains_from_downloads_and_marks_what_finbert_has_seen(fres
     changes = environment(hub, tmp_path / "home")
     run, results = project.make("finbert", "--dry-run", f"SET={chosen}", environment=changes).rsplit("python -m", 1)
     assert run.startswith("dvc exp run ") and results.split() == ["fincompress", "results"]
-    ended = subprocess.run(
-        ["bash", "-c", run], cwd=project.root, env={**project.environment(), **changes}, capture_output=True, text=True
-    )
+    changes["PATH"] = project.environment()["PATH"]
+    ended = subprocess.run(["bash", "-c", run], cwd=project.root, env=changes, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert ran(ended.stdout) in (["prepare", "teacher", *pair] for pair in (["kd", "ikd"], ["ikd", "kd"]))
     assert ended.stdout.count("transfer: 40 unlabelled texts; 0 left out") == 2  # kd and ikd
