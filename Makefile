@@ -48,11 +48,14 @@ plots: $(READY)  ## one page with all plots, dvc_plots/index.html
 demo: $(DEMO)  ## the teacher against its students, in the browser
 	python -m fincompress demo
 
-test: $(DEV)  ## all tests
-	python -m pytest -n 2 --dist loadfile
+test: $(DEV)  ## all tests, and how much of the code they run
+	python -m coverage erase
+	python -m coverage run -m pytest -n 2 --dist loadgroup
+	python -m coverage combine --quiet
+	python -m coverage report
 
 test-fast: $(DEV)  ## the tests that run no pipeline
-	python -m pytest -n 2 --dist loadfile -m "not e2e"
+	python -m pytest -n 2 --dist loadgroup -m "not e2e"
 
 lint: $(DEV)  ## style, format and types
 	ruff check .

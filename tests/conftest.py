@@ -27,7 +27,6 @@ from tokenizers import BertWordPieceTokenizer
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
 from fincompress.core.files import read_json, write_json
-from fincompress.core.sections import BenchmarkParams
 from fincompress.data.sources import read_embedded
 from fincompress.networks.batches import tokenise
 
@@ -43,6 +42,7 @@ SHORT = {
     "benchmark.runs": 20,
     "benchmark.warmups": 4,
     "benchmark.rounds": 2,
+    "benchmark.side_rounds": 1,
     "benchmark.threads": 1,
     "benchmark.padded_length": 48,
     "benchmark.lengths": [16, 48],
@@ -176,8 +176,6 @@ class Project:
 
     def measure_only(self, *variants: str) -> None:
         """Have `benchmark` measure these variants alone, beside the reference, and `ship` copy no others."""
-        if "variants" not in BenchmarkParams.model_fields:
-            return
         self.set_param("benchmark.variants", list(variants))
         if "ship" in YAML(typ="safe").load(self.root / "params.yaml"):
             self.set_param("ship.variants", list(variants))
