@@ -202,7 +202,9 @@ def test_make_finbert_trains_from_downloads_and_marks_what_finbert_has_seen(fres
     (project.root / "tiny/headlines.txt").write_text("\n".join(f"Shares of company {n} fall" for n in range(40)))
     chosen = "-S student.init=tiny/encoder -S kd.transfer=[tiny/headlines.txt] kd ikd"
     changes = environment(hub, tmp_path / "home")
-    run, results = project.make("finbert", "--dry-run", f"SET={chosen}", environment=changes).rsplit("python -m", 1)
+    run, results = project.make(
+        "finbert", "--dry-run", "--no-print-directory", f"SET={chosen}", environment=changes
+    ).rsplit("python -m", 1)
     assert run.startswith("dvc exp run ") and results.split() == ["fincompress", "results"]
     changes["PATH"] = project.environment()["PATH"]
     ended = subprocess.run(["bash", "-c", run], cwd=project.root, env=changes, capture_output=True, text=True)

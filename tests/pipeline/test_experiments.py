@@ -200,7 +200,7 @@ def test_the_ci_recipe_pulls_rebuilds_and_reports(published, tmp_path):
     environment = {**clone.environment(), "GITHUB_STEP_SUMMARY": str(summary), "BASE": "main"}
     output = ""
     for step in job["steps"]:
-        if "run" in step and "make env" not in step["run"]:
+        if "run" in step and "make drive" not in step["run"]:
             command = ["bash", "-e", "-o", "pipefail", "-c", step["run"]]
             result = subprocess.run(command, cwd=clone.root, env=environment, capture_output=True, text=True)
             assert result.returncode == 0, f"{step['name']}:\n{result.stdout}\n{result.stderr}"

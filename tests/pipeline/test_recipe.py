@@ -19,7 +19,8 @@ from fincompress.core.sections import AG_NEWS_LABELS
 
 RECIPE = "recipes/distilbert-agnews"
 WORDS = {"World": "president", "Sports": "game", "Business": "profit", "Sci/Tech": "software"}
-STAGES = ["prepare", "baseline", "prune", "recover", "quantize", "benchmark", "plots"]
+CONVERSIONS = {"quantize@baseline", "quantize@recover"}
+STAGES = {"prepare", "baseline", "prune", "recover", *CONVERSIONS, "benchmark", "plots"}
 TINY = {
     **SHORT,
     "baseline.checkpoint": "tiny",
@@ -64,7 +65,8 @@ def recipe(fresh_project, tmp_path) -> Project:
 @pytest.mark.e2e
 def test_the_recipe_runs_from_files_to_plots_its_zeros_hold_and_it_resumes_what_is_outdated(recipe):
     stages = recipe.repro(f"{RECIPE}/dvc.yaml")
-    assert [stage.split(":")[1] for stage in stages] == STAGES
+    ran = [stage.split(":")[1] for stage in stages]  # DVC chooses the order of what does not depend on each other
+    assert set(ran) == STAGES and len(ran) == len(STAGES) and ran[-2:] == ["benchmark", "plots"]
     folder = recipe.root / RECIPE
     for network in PIPELINES["stacked"].networks:
         trained = read_json(folder / f"metrics/training/{network.name}.json")
@@ -96,8 +98,8 @@ def test_the_recipe_runs_from_files_to_plots_its_zeros_hold_and_it_resumes_what_
     )
     assert "| `recover_ort_int8` |" in shown.stdout, shown.stderr
     Project(folder).set_param("quantize.calibration_samples", 12)
-    again = [stage.split(":")[1] for stage in recipe.repro("--dry", f"{RECIPE}/dvc.yaml")]
-    assert again[0] == "quantize" and set(again) <= {"quantize", "benchmark", "plots"}
+    again = {stage.split(":")[1] for stage in recipe.repro("--dry", f"{RECIPE}/dvc.yaml")}
+    assert CONVERSIONS <= again <= CONVERSIONS | {"benchmark", "plots"}
 
 
 @pytest.mark.e2e
