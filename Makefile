@@ -9,7 +9,7 @@ RAY := $(VENV)/.ready-ray
 DEV := $(VENV)/.ready-dev
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-.PHONY: help env drive demo ray repro quick test test-fast finbert embedded distilbert-agnews results plots lint clean
+.PHONY: help env drive demo ray repro quick test test-fast coverage finbert embedded distilbert-agnews results plots lint clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -48,7 +48,11 @@ plots: $(READY)  ## one page with all plots, dvc_plots/index.html
 demo: $(DEMO)  ## the teacher against its students, in the browser
 	python -m fincompress demo
 
-test: $(DEV)  ## all tests, and how much of the code they run
+test: $(DEV)  ## all tests
+	python -m pytest -n 2 --dist loadgroup
+
+# Apart from `test`: tracing what every process imports makes the suite half as long again.
+coverage: $(DEV)  ## all tests, and how much of the code they run
 	python -m coverage erase
 	python -m coverage run -m pytest -n 2 --dist loadgroup
 	python -m coverage combine --quiet
