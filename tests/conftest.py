@@ -208,6 +208,7 @@ def project_files() -> list[str]:
     return [file for file in files if (ROOT / file).is_file()]
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Order and group tests so that two workers (`--dist loadgroup --no-loadscope-reorder`) end at the same time.
 

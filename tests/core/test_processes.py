@@ -90,6 +90,8 @@ def learnable(fresh_project, tmp_path_factory) -> Project:
             "prepare.files.phenomenon_column": None,
             **{f"{section}.{key}": value for section in (*TRAINED, "kd") for key, value in training.items()},
             "qat.learning_rate": 1.0e-3,
+            "qat.epochs": 3,  # it starts from a network that has learnt, as does what is left of a pruned one
+            "prune30.epochs": 3,
         }
     )
     project.repro("prepare")
