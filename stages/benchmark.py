@@ -20,9 +20,9 @@ from fincompress.benchmark.records import (
 )
 from fincompress.core import stage
 from fincompress.core.files import atomic_folder, write_csv, write_json
-from fincompress.core.params import load_params
+from fincompress.core.params import current_pipeline, load_params
 from fincompress.core.sections import BenchmarkParams, EvaluateParams
-from fincompress.core.variants import chosen_variants, current_pipeline, measured_variants
+from fincompress.core.variants import chosen_variants, measured_variants
 from fincompress.data.further import read_extra
 from fincompress.data.prepared import read_labels, read_split
 

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 
 from fincompress.core import stage
-from fincompress.core.files import atomic_file, read_json
+from fincompress.core.files import atomic_file, read_json, write_text
 from fincompress.core.params import load_params
 from fincompress.core.sections import PlotsParams, ReportParams
 from fincompress.report import page
@@ -39,10 +39,8 @@ def main(data: Path = Path("data"), metrics: Path = Path("metrics"), folder: Pat
             plt.close(figure)
     flips = pd.read_csv(folder / "tables" / "flips.csv", dtype={"id": str}, keep_default_na=False)
     about = read_json(metrics / "about" / "data.json")
-    with atomic_file(folder / "report.html") as path:
-        path.write_text(
-            page.render(results, pictures, flips, test, labels, about, params.report.sentences), encoding="utf-8"
-        )
+    text = page.render(results, pictures, flips, test, labels, about, params.report.sentences)
+    write_text(folder / "report.html", text)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ from typing import Annotated
 from fincompress.core import stage
 from fincompress.core.errors import InputError
 from fincompress.core.files import atomic_folder, read_json
-from fincompress.core.params import Key, load_params
+from fincompress.core.params import Key, current_pipeline, load_params
 from fincompress.core.sections import ShipParams
-from fincompress.core.variants import current_pipeline, saved_variants
+from fincompress.core.variants import saved_variants
 from fincompress.report.cards import card
 from fincompress.report.results import load_results
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from fincompress.compress.pruning import predict, prune, removal_schedule
 from fincompress.core.errors import InputError
-from fincompress.core.files import atomic_file, write_csv
+from fincompress.core.files import write_csv, write_text
 from fincompress.core.params import Key, load_params
 from fincompress.core.scratch import scratch_folder
 from fincompress.core.sections import PruneParams
@@ -100,8 +100,7 @@ def main() -> None:
         text = page(study(**vars(options)))
     except InputError as error:
         parser.exit(2, f"error: {error}\n")
-    with atomic_file(options.out.with_suffix(".md")) as path:
-        path.write_text(text, encoding="utf-8")
+    write_text(options.out.with_suffix(".md"), text)
     print(text)
 
 

@@ -5,8 +5,6 @@ threads, the texts, the code that scores them, the libraries and the processor. 
 looked for; nothing is ever taken for something else.
 """
 
-import hashlib
-import json
 import os
 import time
 import zipfile
@@ -16,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from fincompress.benchmark.machine import cpu_name, libraries, vector_instructions
-from fincompress.core.files import atomic_file
+from fincompress.core.files import atomic_file, digest, digest_of_files
 from fincompress.core.scratch import SCRATCH
 from fincompress.core.variants import Variant
 
@@ -37,7 +35,7 @@ class Predictions:
         self._folder = folder
         scoring = [cpu_name(), vector_instructions(), libraries(), threads, _digest_of_code(Path(__file__).parents[1])]
         self._models = {
-            variant.name: _digest([*scoring, variant.runtime, digest_of_folder(variant.folder)]) for variant in variants
+            variant.name: digest([*scoring, variant.runtime, digest_of_folder(variant.folder)]) for variant in variants
         }
 
     def find(self, variant: Variant, texts: list[str], labels: int) -> np.ndarray | None:
@@ -67,28 +65,17 @@ class Predictions:
                 path.unlink(missing_ok=True)
 
     def _path(self, variant: Variant, texts: list[str]) -> Path:
-        return self._folder / f"{_digest([self._models[variant.name], texts])}.npz"
+        return self._folder / f"{digest([self._models[variant.name], texts])}.npz"
 
 
 def digest_of_folder(folder: Path) -> str:
     """A hash over the names and bytes of all files in a folder."""
-    return _digest_of_files(sorted(path for path in folder.rglob("*") if path.is_file()), folder)
+    return digest_of_files([folder], folder)
 
 
 def _digest_of_code(package: Path) -> str:
     """A hash over the source files whose change could alter predictions."""
     places = [package / name for name in _SCORING_CODE]
-    files = [file for place in places for file in ([place] if place.is_file() else place.rglob("*.py"))]
-    return _digest_of_files(sorted(files), package)
-
-
-def _digest_of_files(files: list[Path], root: Path) -> str:
-    entries = []
-    for file in files:
-        with file.open("rb") as content:
-            entries.append([file.relative_to(root).as_posix(), hashlib.file_digest(content, "sha256").hexdigest()])
-    return _digest(entries)
-
-
-def _digest(content: list) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return digest_of_files(
+        (file for place in places for file in ([place] if place.is_file() else place.rglob("*.py"))), package
+    )

@@ -18,7 +18,7 @@ def results(
     ] = None,
 ) -> None:
     """Print the results of the last run as tables, or write them into a document."""
-    from fincompress.core.files import atomic_file
+    from fincompress.core.files import write_text
     from fincompress.report.results import load_results
     from fincompress.report.tables import insert, report
 
@@ -28,8 +28,7 @@ def results(
     if not write.is_file():
         raise InputError(f"{write}: not found; name a Markdown file with result markers, such as README.md")
     document = insert(write.read_text(encoding="utf-8"), load_results(), str(write))
-    with atomic_file(write) as path:
-        path.write_text(document, encoding="utf-8")
+    write_text(write, document)
 
 
 def select(
@@ -43,6 +42,7 @@ def select(
     metrics: Annotated[Path, typer.Option(help="The folder of records.")] = Path("metrics"),
 ) -> None:
     """Name the best variant within a budget, by validation macro F1, or the limit that rules out all (exit code 1)."""
+    from fincompress.core.params import current_pipeline
     from fincompress.core.variants import saved_folder
     from fincompress.report.results import load_metrics
     from fincompress.report.selection import budget, select
@@ -51,7 +51,7 @@ def select(
     key = {"real": "latency_ms", "padded": "latency_padded_ms"}[latency]
     limits = budget(records, max_latency_ms, max_size_mb, max_f1_drop, max_memory_mb, key, percentile)
     choice = select(records, limits, key, percentile)
-    folder = saved_folder(choice.variant) if choice.variant else None
+    folder = saved_folder(choice.variant, current_pipeline()) if choice.variant else None
     if as_json:
         chosen = {"path": folder and str(folder), "metrics": records[choice.variant] if choice.variant else None}
         print(json.dumps({**vars(choice), **chosen}, indent=2))

@@ -113,7 +113,8 @@ def workers_need_mb(models: Path = Path("models")) -> float:
     A model that is not there yet counts as large as it is in the default run.
     """
     from fincompress.benchmark.machine import rough_need_mb
-    from fincompress.core.variants import Variant, current_pipeline, measured_variants
+    from fincompress.core.params import current_pipeline
+    from fincompress.core.variants import Variant, measured_variants
 
     variants = measured_variants(models, models / ".compared", current_pipeline())
 
@@ -192,7 +193,8 @@ def _project() -> list[Finding]:
         return [Finding("project", "none in this folder: serving works, the pipeline needs its folder")]
     try:
         with explained():
-            from fincompress.core.variants import current_pipeline, saved_variants
+            from fincompress.core.params import current_pipeline
+            from fincompress.core.variants import saved_variants
     except InputError:
         return [Finding("project", "its models are looked at by what the pipeline needs", command("pipeline"))]
     missing = "`dvc repro` makes it, or `dvc pull dvc.yaml` fetches it"

@@ -84,17 +84,9 @@ def _write_params(root: Path, target: Path, changes: Path) -> None:
 
 def _changes(path: Path) -> dict[str, dict]:
     """Section of params.yaml -> the keys that are changed and their values."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
+    from fincompress.core.params import read_sections
 
-    try:
-        content = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: not found; it holds the keys of params.yaml that are changed") from None
-    except YAMLError as error:
-        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: expected sections such as `kd:`, found {type(content).__name__}")
+    content = read_sections(path, absent="it holds the keys of params.yaml that are changed")
     for section, keys in content.items():
         if not isinstance(keys, dict):
             raise InputError(f"{path}: {section}: expected keys such as `epochs:`, found {type(keys).__name__}")

@@ -21,7 +21,8 @@ def demo(
     from fincompress.serving.demo import Duel, build  # first, as it says that the demo's own extra is missing
 
     # isort: split
-    from fincompress.core.variants import current_pipeline, saved_variants
+    from fincompress.core.params import current_pipeline
+    from fincompress.core.variants import saved_variants
     from fincompress.report.results import load_results
     from fincompress.report.tables import COSTS
 

@@ -121,9 +121,10 @@ def _folder(name: str) -> Path:
     """The model folder of this path, or of the variant of this name."""
     if Path(name).is_dir():
         return Path(name)
+    from fincompress.core.params import current_pipeline
     from fincompress.core.variants import saved_folder
 
-    folder = saved_folder(name)
+    folder = saved_folder(name, current_pipeline())
     if folder is None:
         raise InputError(f"{name}: neither a model folder nor a variant that the pipeline keeps")
     return folder

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -58,10 +58,15 @@ def remove_folder(path: Path) -> None:
         shutil.rmtree(path)
 
 
+def write_text(path: Path, content: str) -> None:
+    """Write `content` as UTF-8, atomically."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(content, encoding="utf-8")
+
+
 def write_json(path: Path, content: dict) -> None:
     """Write `content` as indented UTF-8 JSON, atomically."""
-    with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_csv(path: Path, rows: Any) -> None:
@@ -77,9 +82,26 @@ def read_json(path: Path) -> dict:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def checksum(file: Path) -> str:
+    """SHA-256 of a file."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
 def checksums(files: list[Path]) -> dict[str, str]:
     """Name -> SHA-256 of each file."""
-    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(files)}
+    return {file.name: checksum(file) for file in sorted(files)}
+
+
+def digest(content: Any) -> str:
+    """A hash over what JSON can say; what it cannot counts by its `str`."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def digest_of_files(paths: Iterable[Path], root: Path) -> str:
+    """A hash over the names, below `root`, and the bytes of some files; a folder stands for all files in it."""
+    files = [file for path in paths for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file()]
+    return digest([[os.path.relpath(file, root), checksum(file)] for file in sorted(files)])
 
 
 def folder_bytes(path: Path) -> int:

@@ -4,6 +4,7 @@ The file is read as YAML 1.2 (by ruamel.yaml, as in DVC), so that the `2e-05` th
 """
 
 import difflib
+from abc import abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import reduce
@@ -16,7 +17,7 @@ from ruamel.yaml.error import YAMLError
 
 from fincompress.core.errors import InputError
 from fincompress.core.processes import processes
-from fincompress.core.registry import PIPELINES
+from fincompress.core.registry import PIPELINES, Pipeline
 from fincompress.core.sections import (
     AG_NEWS_LABELS,
     FINANCIAL_LABELS,
@@ -32,6 +33,7 @@ from fincompress.core.sections import (
     StudentParams,
     TrainingParams,
 )
+from fincompress.core.variants import measured_names, saved_names
 
 Needs = TypeVar("Needs")
 """A dataclass whose fields are what a stage reads from params.yaml: top-level keys, or others named by a `Key`."""
@@ -85,13 +87,13 @@ class AnyParams(Section):
     @model_validator(mode="after")
     def _measured_variants_exist(self):
         if self.benchmark.variants != "all":
-            known = PIPELINES[self.pipeline].measured_names()
+            known = measured_names(PIPELINES[self.pipeline])
             _check_variants("benchmark.variants", self.benchmark.variants, known, "measures")
         return self
 
+    @abstractmethod
     def _labels(self) -> list[str]:
         """Label names in id order."""
-        raise NotImplementedError
 
 
 class SideBySideParams(AnyParams):
@@ -104,7 +106,7 @@ class SideBySideParams(AnyParams):
 
     @model_validator(mode="after")
     def _shipped_variants_are_kept(self):
-        _check_variants("ship.variants", self.ship.variants, PIPELINES[self.pipeline].saved_names(), "keeps")
+        _check_variants("ship.variants", self.ship.variants, saved_names(PIPELINES[self.pipeline]), "keeps")
         return self
 
     def _labels(self) -> list[str]:
@@ -195,7 +197,7 @@ def checked_params(path: Path = Path("params.yaml"), sections: Collection[str] =
     Raises:
         InputError: as `load_params`.
     """
-    content = _read(path)
+    content = read_sections(path)
     kind = _kind(content, path)
     schema = SCHEMAS[kind]
     if absent := set(sections) - schema.model_fields.keys():
@@ -213,14 +215,27 @@ def pipeline_kind(path: Path = Path("params.yaml")) -> str:
     Raises:
         InputError: the file cannot be read, or names an unknown pipeline.
     """
-    return _kind(_read(path), path)
+    return _kind(read_sections(path), path)
 
 
-def _read(path: Path) -> dict:
+def current_pipeline() -> Pipeline:
+    """The pipeline of the params.yaml in the working directory."""
+    return PIPELINES[pipeline_kind()]
+
+
+def read_sections(path: Path, absent: str = "run from the folder that holds params.yaml") -> dict:
+    """A YAML file of sections such as params.yaml, unchecked.
+
+    Args:
+        absent: what an error says to do, or to know, where there is no such file.
+
+    Raises:
+        InputError: the file cannot be read, or holds no sections.
+    """
     try:
         content = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{path}: not found; run from the folder that holds params.yaml") from None
+        raise InputError(f"{path}: not found; {absent}") from None
     except (YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):

@@ -7,7 +7,6 @@ networks are converted for have a table of their own, `core.runtimes`.
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from fincompress.core.runtimes import FLOOR, INT8_RUNTIMES, RUNTIMES, converted_name
 from fincompress.core.sections import (
     IkdParams,
     KdParams,
@@ -54,26 +53,6 @@ class Pipeline:
     def reference(self) -> str:
         """The network that all variants are compared with."""
         return self.networks[0].name
-
-    def saved_names(self) -> list[str]:
-        """The variants that are kept: as trained, then converted to int8."""
-        converted = [
-            converted_name(network.name, runtime, "int8")
-            for network in self.networks
-            if network.quantized
-            for runtime in INT8_RUNTIMES
-        ]
-        return [*(network.name for network in self.networks), *converted]
-
-    def measured_names(self) -> list[str]:
-        """The variants that `benchmark` compares: the saved ones, and those that it makes to compare with."""
-        fp32 = [converted_name(self.reference, runtime, "fp32") for runtime in RUNTIMES.values() if runtime.to_fp32]
-        in_torch = [
-            converted_name(network.name, RUNTIMES["torch_int8"], "int8")
-            for network in self.networks
-            if network.torch_int8
-        ]
-        return [*self.saved_names(), *fp32, *in_torch, FLOOR]
 
     def network(self, name: str) -> Network:
         """The network with this name."""

@@ -1,7 +1,5 @@
 """Where a stage keeps the state it needs to resume after an interruption."""
 
-import hashlib
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +7,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
-from fincompress.core.files import read_json, remove_folder, write_json
+from fincompress.core.files import digest, digest_of_files, read_json, remove_folder, write_json
 from fincompress.core.memory import peak_rss_mb
 from fincompress.core.processes import processes
 
@@ -65,11 +63,7 @@ def scratch_folder(stage: str, params: dict, inputs: list[Path]) -> Iterator[Scr
 
 
 def _digest(params: dict, inputs: list[Path]) -> str:
-    digest = hashlib.sha256(json.dumps([params, processes()], sort_keys=True, default=str).encode())
-    for package in ("torch", "transformers", "nncf"):
-        digest.update(version(package).encode())
-    code = Path(__file__).parents[1].rglob("*.py")
-    files = [file for path in inputs for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file()]
-    for file in sorted([*files, *code]):
-        digest.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
-    return digest.hexdigest()[:16]
+    versions = [version(package) for package in ("torch", "transformers", "nncf")]
+    package = Path(__file__).parents[1]
+    code = digest_of_files(package.rglob("*.py"), package)
+    return digest([params, processes(), versions, code, digest_of_files(inputs, Path())])[:16]

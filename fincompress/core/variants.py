@@ -4,7 +4,6 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from fincompress.core.params import pipeline_kind
 from fincompress.core.registry import PIPELINES, Pipeline, pipeline_of
 from fincompress.core.runtimes import FLOOR, INT8_RUNTIMES, RUNTIMES, Runtime, converted_name
 
@@ -18,11 +17,6 @@ class Variant:
     runtime: str  # a key of `core.runtimes.RUNTIMES`
     folder: Path
     shipped: Path | None = None  # the folder whose bytes count as its size, if not `folder`
-
-
-def current_pipeline() -> Pipeline:
-    """The pipeline of the params.yaml in the working directory."""
-    return PIPELINES[pipeline_kind()]
 
 
 def reference_of(names: Collection[str]) -> str:
@@ -44,9 +38,9 @@ def saved_variants(models: Path, pipeline: Pipeline) -> list[Variant]:
     ]
 
 
-def saved_folder(name: str, models: Path = Path("models")) -> Path | None:
+def saved_folder(name: str, pipeline: Pipeline, models: Path = Path("models")) -> Path | None:
     """The folder of a variant below `models`; None if the pipeline keeps none."""
-    variants = saved_variants(models, current_pipeline())
+    variants = saved_variants(models, pipeline)
     return next((variant.folder for variant in variants if variant.name == name), None)
 
 
@@ -68,6 +62,16 @@ def measured_variants(models: Path, folder: Path, pipeline: Pipeline) -> list[Va
         for name in [converted_name(network.name, RUNTIMES["torch_int8"], "int8")]
     ]
     return [*saved_variants(models, pipeline), *fp32, *in_torch, Variant(FLOOR, FLOOR, FLOOR, folder / FLOOR)]
+
+
+def saved_names(pipeline: Pipeline) -> list[str]:
+    """The names of `saved_variants`."""
+    return [variant.name for variant in saved_variants(Path(), pipeline)]
+
+
+def measured_names(pipeline: Pipeline) -> list[str]:
+    """The names of `measured_variants`."""
+    return [variant.name for variant in measured_variants(Path(), Path(), pipeline)]
 
 
 def chosen_variants(variants: list[Variant], chosen: str | Collection[str]) -> list[Variant]:

@@ -15,7 +15,7 @@ from fincompress.benchmark.significance import verdict
 from fincompress.core.errors import InputError
 from fincompress.core.registry import pipeline_of
 from fincompress.core.runtimes import FLOOR, INT8_RUNTIMES, converted_name
-from fincompress.core.variants import network_of
+from fincompress.core.variants import network_of, saved_names
 from fincompress.report.results import Results, cost_per_million, pareto_front
 from fincompress.report.selection import fastest_within
 
@@ -87,7 +87,7 @@ def headline_variants(records: dict[str, dict]) -> list[str]:
     """
     pipeline = pipeline_of(records)
     fastest: dict[str, str] = {}
-    kept = [name for name in pipeline.saved_names() if name in records]
+    kept = [name for name in saved_names(pipeline) if name in records]
     for name in sorted(kept, key=lambda name: records[name]["latency_ms"]["p50"]):
         fastest.setdefault(network_of(name), name)
     fixed = {pipeline.reference, FLOOR} & records.keys()

@@ -17,7 +17,7 @@ from transformers import BertForSequenceClassification
 
 from fincompress.benchmark.origins import describe
 from fincompress.core.files import read_json
-from fincompress.core.variants import current_pipeline
+from fincompress.core.params import current_pipeline
 from fincompress.networks.checkpoints import load_model
 
 PHRASEBANK, FIQA, FINBERT = "takala/financial_phrasebank", "pauri32/fiqa-2018", "ProsusAI/finbert"

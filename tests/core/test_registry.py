@@ -98,8 +98,8 @@ def test_a_further_network_is_an_entry_a_section_and_a_stage(clone):
 import json
 from pathlib import Path
 from fincompress.benchmark.seeds import STAGES
-from fincompress.core.params import checked_params
-from fincompress.core.variants import current_pipeline, measured_variants, network_of
+from fincompress.core.params import checked_params, current_pipeline
+from fincompress.core.variants import measured_variants, network_of
 from fincompress.report.figures.style import colours
 from stages.prune import Needs, load_params
 
@@ -175,8 +175,9 @@ def test_a_further_runtime_is_an_entry_and_its_module(clone, checkpoint):
         """
 import json
 from pathlib import Path
+from fincompress.core.params import current_pipeline
 from fincompress.core.runtimes import RUNTIMES, load_object
-from fincompress.core.variants import current_pipeline, runtime_of_variant, saved_variants
+from fincompress.core.variants import runtime_of_variant, saved_variants
 from fincompress.core.files import read_json
 from fincompress.report.tables import default_int8
 from fincompress.runtimes.base import predict_logits
