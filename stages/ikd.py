@@ -1,4 +1,4 @@
-"""ikd: distil soft labels, hidden states and attention into a smaller student (TinyBERT, Jiao et al. 2020)."""
+"""ikd: distil soft labels, hidden states and attention into a smaller student (after TinyBERT, Jiao et al. 2020)."""
 
 import math
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from typing import Annotated
 from transformers import set_seed
 
 from fincompress.compress.hidden_layers import (
+    Compared,
     add_projections,
     drop_projections,
     intermediate_objective,
@@ -51,17 +52,17 @@ def main(
     student, tokenizer, origin = build_student(str(teacher), params.student)
     original = load_model(str(teacher))
     layers = layer_map(params.ikd.layer_map, params.student.layers, original.config.num_hidden_layers)
-    for model in (student, original):
-        model.set_attn_implementation("eager")  # the only implementation that returns attention
-    add_projections(student, original.config.hidden_size, len(layers))
+    groups = math.gcd(params.student.attention_heads, original.config.num_attention_heads)
+    theirs, ours = (
+        Compared(side, groups, params.ikd.attention, params.ikd.lambda_embedding > 0)
+        for side in (list(layers.values()), list(layers))
+    )
+    add_projections(student, original.config.hidden_size, len(ours.states))
     train_set, val_set = (tokenise(read_split(data, name), labels, tokenizer) for name in ("train", "val"))
     train_set = add_unlabelled(train_set, read_transfer(params.transfer, data), tokenizer)
-    groups = math.gcd(params.student.attention_heads, original.config.num_attention_heads)
     inputs = [data, teacher, *map(Path, params.transfer)]
     with scratch_folder("ikd", {**vars(params), **origin}, inputs) as scratch:
-        train_set, targets = teacher_targets(
-            train_set, original, tokenizer, list(layers.values()), groups, scratch.folder / "targets"
-        )
+        train_set, targets = teacher_targets(train_set, original, tokenizer, theirs, scratch.folder / "targets")
         summary = train(
             student,
             tokenizer,
@@ -71,7 +72,7 @@ def main(
             seed=params.seed,
             scratch=scratch.folder,
             curves=plots / "training" / "ikd",
-            objective=intermediate_objective(params.ikd, list(layers), targets),
+            objective=intermediate_objective(params.ikd, ours, targets),
         )
         drop_projections(student)
         save(student, tokenizer, models / "ikd", {"origin": origin, **summary})

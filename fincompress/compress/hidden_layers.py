@@ -1,14 +1,22 @@
 """Intermediate-layer distillation (TinyBERT, Jiao et al. 2020, arXiv:1909.10351): losses, layer map, targets.
 
+The losses are the paper's: mean squared errors of hidden states and of the embedding output, through learned
+projections, and of attention. Three things differ. Everything is learnt in one stage together with the soft labels, on
+the task's own texts, where the paper distils general text first, then hidden layers, then labels. Unequal numbers of
+heads meet in groups. And attention can also be compared after the softmax (`probabilities`) instead of before it
+(`scores`, as in the paper).
+
 The teacher's hidden states and attention are computed once and kept in memory-mapped files, in half precision and
 without padding. If the disk is too small for them, the teacher runs on every batch instead.
 """
 
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, cast
+from typing import Literal, NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
@@ -22,9 +30,35 @@ from fincompress.core.files import atomic_folder
 from fincompress.core.processes import is_main, wait
 from fincompress.core.sections import IkdParams
 from fincompress.networks.logits import model_batches
+from fincompress.networks.structure import head_size, linears
 from fincompress.networks.training import Objective
 
 _DISK_SHARE = 0.5  # of the free space, at most, for the targets
+EMBEDDING = -1
+"""The embedding output's place among hidden states, which are counted from 0 by the layer that they come out of."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What of one network, the student or its teacher, is compared with the other."""
+
+    layers: list[int]  # counted from 0
+    groups: int  # of consecutive heads, see `group_heads`
+    attention: Literal["scores", "probabilities"]  # QKᵀ/√d, or its softmax over the real positions
+    embedding: bool  # the output of the embedding layer too
+
+    @property
+    def states(self) -> list[int]:
+        """Hidden states that are compared, the embedding output first if it is one of them."""
+        return [*([EMBEDDING] if self.embedding else []), *self.layers]
+
+
+class Intermediates(NamedTuple):
+    """A network's side of the losses for a batch."""
+
+    logits: torch.Tensor  # [batch, labels]
+    hidden: torch.Tensor  # [batch, states, seq, width]
+    attention: torch.Tensor  # [batch, layers, groups, seq, seq]; scores of padding are there, and count for nothing
 
 
 def layer_map(layers: dict[int, int] | None, student_layers: int, teacher_layers: int) -> dict[int, int]:
@@ -74,7 +108,7 @@ def hidden_mse(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor)
 
 
 def attention_mse(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean squared error of attention probabilities over pairs of real positions, mapped layers and head groups.
+    """Mean squared error of attention over pairs of real positions, mapped layers and head groups.
 
     Args:
         student, teacher: [batch, layers, groups, seq, seq].
@@ -89,31 +123,32 @@ def attention_mse(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tens
 class Targets(Protocol):
     """The teacher's side of the losses for a batch."""
 
-    groups: int
-
     def __call__(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Hidden states [batch, layers, seq, width] and grouped attention [batch, layers, groups, seq, seq]."""
+        """Its hidden states and attention, as in `Intermediates`."""
         ...
 
 
 class LiveTargets:
     """Targets from running the teacher on the batch itself."""
 
-    def __init__(self, teacher: PreTrainedModel, layers: list[int], groups: int):
-        self.teacher, self.layers, self.groups = teacher.eval(), layers, groups
+    def __init__(self, teacher: PreTrainedModel, compared: Compared):
+        self.teacher, self.compared = teacher.eval(), compared
 
     @torch.no_grad()
     def __call__(self, batch):
         self.teacher.to(batch["input_ids"].device)
-        return intermediates(self.teacher, model_inputs(batch), self.layers, self.groups)[1:]
+        return intermediates(self.teacher, model_inputs(batch), self.compared)[1:]
 
 
 class StoredTargets:
     """Targets from memory-mapped files; `batch["row"]` says which rows of the training set they are."""
 
-    def __init__(self, folder: Path, lengths: list[int], layers: int, width: int, groups: int):
-        self.lengths, self.groups = np.asarray(lengths), groups
-        self._shapes = {"hidden": (layers, width), "attention": (layers, groups)}
+    def __init__(self, folder: Path, lengths: list[int], compared: Compared, width: int):
+        self.lengths, self.groups = np.asarray(lengths), compared.groups
+        self._shapes = {
+            "hidden": (len(compared.states), width),
+            "attention": (len(compared.layers), compared.groups),
+        }
         units = {"hidden": self.lengths, "attention": self.lengths**2}  # a unit is a position, or a pair of them
         self._starts = {name: np.concatenate([[0], np.cumsum(count)]) for name, count in units.items()}
         self._folder = folder
@@ -130,7 +165,7 @@ class StoredTargets:
             self._files[name] = np.memmap(self._folder / f"{name}.f16", np.float16, mode, shape=(total, *shape))
 
     def put(self, row: int, hidden: torch.Tensor, attention: torch.Tensor) -> None:
-        """Store one sentence's [layers, seq, width] and [layers, groups, seq, seq], with padding cut off."""
+        """Store one sentence's [states, seq, width] and [layers, groups, seq, seq], with padding cut off."""
         length = self.lengths[row]
         pairs = attention[:, :, :length, :length].flatten(2)  # [layers, groups, pairs]
         self._part("hidden", row)[:] = hidden[:, :length].permute(1, 0, 2).numpy()
@@ -159,18 +194,18 @@ def teacher_targets(
     dataset: Dataset,
     teacher: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    layers: list[int],
-    groups: int,
+    compared: Compared,
     folder: Path,
 ) -> tuple[Dataset, Targets]:
-    """Run the teacher (with eager attention) once over `dataset` and keep what `ikd` compares with.
+    """Run the teacher once over `dataset` and keep what `ikd` compares with.
 
     Returns:
         (`dataset` with the columns `teacher_logits` and `row`, the targets of its rows). Targets that an interrupted
         run left in `folder` are used again.
     """
     dataset = dataset.add_column("row", list(range(len(dataset))))
-    stored = StoredTargets(folder, dataset["length"], len(layers), teacher.config.hidden_size, groups)
+    width = teacher.config.hidden_size
+    stored = StoredTargets(folder, dataset["length"], compared, width)
     logits_file = folder / "logits.npy"
     if is_main() and not logits_file.is_file():
         logits = np.empty((len(dataset), cast(int, teacher.config.num_labels)), dtype=np.float32)
@@ -178,36 +213,68 @@ def teacher_targets(
         if not fits:
             print(f"ikd: no room for {stored.bytes() / 1e9:.1f} GB of targets; the teacher runs along with every batch")
         with atomic_folder(folder) as temporary:
-            filling = StoredTargets(temporary, dataset["length"], len(layers), teacher.config.hidden_size, groups)
+            filling = StoredTargets(temporary, dataset["length"], compared, width)
             if fits:
                 filling.open("w+")
             for rows, batch in model_batches(dataset, teacher, tokenizer, "teacher's targets"):
-                logits[rows], hidden, attention = (part.cpu() for part in intermediates(teacher, batch, layers, groups))
+                logits[rows], hidden, attention = (part.cpu() for part in intermediates(teacher, batch, compared))
                 for index, row in enumerate(rows if fits else []):
                     filling.put(row, hidden[index], attention[index])
             np.save(temporary / logits_file.name, logits)
     wait()
     dataset = dataset.add_column("teacher_logits", np.load(logits_file).tolist())
     if not (folder / "hidden.f16").is_file():
-        return dataset, LiveTargets(teacher, layers, groups)
+        return dataset, LiveTargets(teacher, compared)
     stored.open("r")
     return dataset, stored
 
 
-def intermediates(
-    model: PreTrainedModel, inputs: Mapping[str, torch.Tensor], layers: list[int], groups: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Logits [batch, labels], and hidden states and grouped attention of `layers`, as `Targets` gives them.
+def intermediates(model: PreTrainedModel, inputs: Mapping[str, torch.Tensor], compared: Compared) -> Intermediates:
+    """Run `model`, in DistributedDataParallel or not, and take what is compared.
 
-    Raises:
-        RuntimeError: the model returns no attention; only `attn_implementation="eager"` does.
+    Attention is computed from the queries and keys, so that it is free of dropout, and whatever implementation of
+    attention the model runs with.
     """
-    outputs = model(**inputs, output_hidden_states=True, output_attentions=True)
-    if not outputs.attentions or outputs.attentions[0] is None:
-        raise RuntimeError('the model returned no attention; call set_attn_implementation("eager") on it')
-    hidden = torch.stack([outputs.hidden_states[layer + 1] for layer in layers], dim=1)
-    attention = torch.stack([group_heads(outputs.attentions[layer], groups) for layer in layers], dim=1)
-    return outputs.logits, hidden, attention
+    with _queries_and_keys(getattr(model, "module", model), compared.layers) as projected:
+        outputs = model(**inputs, output_hidden_states=True)
+    hidden = torch.stack([outputs.hidden_states[state + 1] for state in compared.states], dim=1)
+    attention = []
+    for query, key in projected.values():  # [batch, heads, seq, head size] each
+        scores = query @ key.transpose(2, 3) / query.shape[-1] ** 0.5
+        if compared.attention == "probabilities":
+            padding = inputs["attention_mask"][:, None, None] == 0
+            scores = scores.masked_fill(padding, -torch.inf).softmax(dim=-1)
+        attention.append(group_heads(scores, compared.groups))
+    return Intermediates(outputs.logits, hidden, torch.stack(attention, dim=1))
+
+
+@contextmanager
+def _queries_and_keys(
+    model: PreTrainedModel, layers: list[int]
+) -> Iterator[dict[int, tuple[torch.Tensor, torch.Tensor]]]:
+    """What the query and key projections of these layers give while the block runs the model, by layer in their order.
+
+    Each [batch, heads, seq, head size].
+    """
+    given: dict[str, dict[int, torch.Tensor]] = {"query": {}, "key": {}}
+    found: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+    size, handles = head_size(model.config), []
+
+    def keep(part: str, layer: int):
+        def hook(module, inputs, output):
+            given[part][layer] = output.unflatten(-1, (-1, size)).transpose(1, 2)
+
+        return hook
+
+    for part in given:
+        projections = linears(model, part)
+        handles += [projections[layer].register_forward_hook(keep(part, layer)) for layer in layers]
+    try:
+        yield found
+        found.update({layer: (given["query"][layer], given["key"][layer]) for layer in layers})
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def model_inputs(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -215,13 +282,13 @@ def model_inputs(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: tensor for name, tensor in batch.items() if name not in ("labels", "teacher_logits", "row")}
 
 
-def add_projections(student: PreTrainedModel, teacher_width: int, layers: int) -> None:
-    """Give the student a learned projection to the teacher's width for every mapped layer.
+def add_projections(student: PreTrainedModel, teacher_width: int, states: int) -> None:
+    """Give the student a learned projection to the teacher's width for every hidden state that is compared.
 
     They train with the student and are saved in its resume states. If the widths agree, they start as the identity.
     """
     width = student.config.hidden_size
-    projections = [nn.Linear(width, teacher_width) for _ in range(layers)]
+    projections = [nn.Linear(width, teacher_width) for _ in range(states)]
     student.projections = nn.ModuleList(projections)
     if width == teacher_width:
         for projection in projections:
@@ -234,26 +301,31 @@ def drop_projections(student: PreTrainedModel) -> None:
     del student.projections
 
 
-def intermediate_objective(params: IkdParams, layers: list[int], targets: Targets) -> Objective:
-    """`hinton_loss + lambda_hidden · hidden_mse + lambda_attention · attention_mse`, for a student with projections.
+def intermediate_objective(params: IkdParams, compared: Compared, targets: Targets) -> Objective:
+    """`hinton_loss` plus the weighted errors of hidden states, attention and embedding, for a student with projections.
 
     Args:
-        layers: the student's side of the layer map, in the order of the projections and of `targets`.
+        compared: the student's side; its states are in the order of the projections and of `targets`.
 
     The objective raises RuntimeError if a weighted term is exactly zero, because then nothing was compared.
     """
+    first = len(compared.states) - len(compared.layers)  # 1 where the embedding output comes before the layers
 
     def objective(model, batch):
-        logits, hidden, attention = intermediates(model, model_inputs(batch), layers, targets.groups)
+        logits, hidden, attention = intermediates(model, model_inputs(batch), compared)
         projections = getattr(model, "module", model).projections
         projected = torch.stack([projection(hidden[:, i]) for i, projection in enumerate(projections)], dim=1)
         teacher_hidden, teacher_attention = targets(batch)
         mask = batch["attention_mask"]
         loss = hinton_loss(logits, batch["teacher_logits"], batch["labels"], params.temperature, params.alpha)
-        for name, weight, term in (
-            ("hidden", params.lambda_hidden, hidden_mse(projected, teacher_hidden, mask)),
-            ("attention", params.lambda_attention, attention_mse(attention, teacher_attention, mask)),
-        ):
+        terms = {
+            "hidden": (params.lambda_hidden, hidden_mse(projected[:, first:], teacher_hidden[:, first:], mask)),
+            "attention": (params.lambda_attention, attention_mse(attention, teacher_attention, mask)),
+        }
+        if first:
+            error = hidden_mse(projected[:, :first], teacher_hidden[:, :first], mask)
+            terms["embedding"] = (params.lambda_embedding, error)
+        for name, (weight, term) in terms.items():
             if weight:
                 if not term > 0:
                     raise RuntimeError(

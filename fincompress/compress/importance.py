@@ -20,7 +20,7 @@ def head_importance(
 
     Args:
         dataset: tokenised and labelled rows, as `networks.batches.tokenise` makes them. The pipeline gives every
-            criterion the validation set, so that they are compared on the same data.
+            criterion the same training texts.
         criterion: `entropy`, `attention`, `magnitude`, `gradient` or `random`; each is a function of this module.
 
     Returns:

@@ -95,8 +95,8 @@ def prune(
 ) -> tuple[PreTrainedModel, dict]:
     """Prune a fine-tuned classifier round by round along `schedule` (see `removal_schedule`).
 
-    A round scores the heads on the validation set, removes the least important ones, and recovers with the training
-    loop of the other stages. Michel et al. (2019, arXiv:1905.10650) prune like this, without the recovery. Neurons are
+    A round scores the heads on training texts, removes the least important ones, and recovers with the training loop
+    of the other stages. Michel et al. (2019, arXiv:1905.10650) prune like this, without the recovery. Neurons are
     removed along with heads, the same share from every layer, by `importance.neuron_importance`. Every finished round
     is stored whole in `scratch`, and the next one starts from that file, so a resumed run ends with the same weights.
 
@@ -122,7 +122,7 @@ def prune(
             continue
         gone = target - record["rounds"][-1]["heads_removed"]
         share = params.ffn_fraction * target / schedule[-1]
-        importance, heads = _remove_least(model, tokenizer, val_set, params, gone, share, start, seed)
+        importance, heads = _remove_least(model, tokenizer, train_set, params, gone, share, start, seed)
         pruned = macro_f1(np.array(val_set["labels"]), predict(model, tokenizer, val_set))
         recovery = scratch / f"recovery-{number}"
         summary = train(
@@ -152,7 +152,7 @@ def prune(
 def _remove_least(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    val_set: Dataset,
+    train_set: Dataset,
     params: PruneParams,
     gone: int,
     share: float,
@@ -165,7 +165,7 @@ def _remove_least(
         The importance of every head, [layers, heads], and those removed, as (layer, head).
     """
     model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
-    scored = scoring_rows(val_set, params, seed)
+    scored = scoring_rows(train_set, params, seed)
     importance = head_importance(model, tokenizer, scored, params.importance, seed)
     heads = least_important(importance, gone)
     neurons = _neurons(model, tokenizer, scored, share, start)

@@ -156,8 +156,10 @@ class KdParams(SoftLabelParams):
 class IkdParams(SoftLabelParams):
     """The `ikd` stage (Jiao et al. 2020)."""
 
+    attention: Literal["scores", "probabilities"]
     lambda_hidden: Annotated[float, Field(ge=0)]
     lambda_attention: Annotated[float, Field(ge=0)]
+    lambda_embedding: Annotated[float, Field(ge=0)]
     layer_map: Annotated[dict[int, int], Field(min_length=1)] | None
 
 

@@ -112,8 +112,17 @@ def set_dropout(model: PreTrainedModel, probability: float) -> None:
             module.p = probability
 
 
+def half_precision() -> dict[str, bool]:
+    """Which half precision training uses: bf16 on a GPU that computes in it, fp16 on another, none without a GPU.
+
+    A T4 says that it supports bf16, but it only emulates it, slower than fp32.
+    """
+    gpu = torch.cuda.is_available()
+    bf16 = gpu and torch.cuda.is_bf16_supported(including_emulation=False)
+    return {"bf16": bf16, "fp16": gpu and not bf16}
+
+
 def _arguments(params: TrainingParams, seed: int, scratch: Path) -> TrainingArguments:
-    bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
     return TrainingArguments(
         output_dir=str(scratch),
         num_train_epochs=params.epochs,
@@ -136,8 +145,7 @@ def _arguments(params: TrainingParams, seed: int, scratch: Path) -> TrainingArgu
         seed=seed,
         use_cpu=processes() > 1 and not torch.cuda.is_available(),  # otherwise several processes want a GPU each
         ddp_find_unused_parameters=False,  # none are, although the projections of `ikd` are used outside the model
-        bf16=bf16,
-        fp16=torch.cuda.is_available() and not bf16,
+        **half_precision(),
         dataloader_pin_memory=torch.cuda.is_available(),
         disable_tqdm=not sys.stderr.isatty(),
         report_to="none",

@@ -8,9 +8,18 @@ import pytest
 import torch
 from conftest import LABELS, make_checkpoint
 from settings import training_params
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+)
 
 from fincompress.compress import hidden_layers as intermediate
 from fincompress.compress.hidden_layers import (
+    Compared,
     LiveTargets,
     StoredTargets,
     add_projections,
@@ -24,11 +33,13 @@ from fincompress.compress.hidden_layers import (
     model_inputs,
     teacher_targets,
 )
+from fincompress.compress.soft_labels import hinton_loss
 from fincompress.compress.student import build_student
 from fincompress.core.errors import InputError
 from fincompress.core.sections import IkdParams, StudentParams
 from fincompress.networks.batches import tokenise
 from fincompress.networks.checkpoints import load_model, load_tokenizer
+from fincompress.networks.structure import remove
 from fincompress.networks.training import train
 
 TEXTS = ["Profit rose.", "The firm said that sales of its older machines fell in every region last year.", "Up"]
@@ -42,9 +53,19 @@ def ikd_params(**changes) -> IkdParams:
         "alpha": 0.5,
         "lambda_hidden": 1.0,
         "lambda_attention": 1.0,
+        "attention": "probabilities",
+        "lambda_embedding": 0.0,
         "layer_map": None,
     }
     return IkdParams(**{**values, **changes})
+
+
+def compared(layers: list[int], attention: str = "probabilities", embedding: bool = False) -> Compared:
+    return Compared(layers, 4, attention, embedding)
+
+
+TEACHER = compared([1, 3])
+WHOLE = compared([1, 3], embedding=True)
 
 
 @pytest.fixture
@@ -128,15 +149,13 @@ def test_a_deeper_student_needs_a_map():
 
 @pytest.fixture
 def distillation(checkpoint):
-    """(student, tokenizer, tokenised texts, teacher): 2 layers of 4, eager attention, projections of 2 layers."""
+    """(student, tokenizer, tokenised texts, teacher): 2 layers of 4, with projections."""
     shape = {"hidden_size": 32, "attention_heads": 4, "intermediate_size": 64, "init": "random", "revision": "main"}
     torch.manual_seed(0)
     student, tokenizer, _ = build_student(
         str(checkpoint), StudentParams(layers=2, layer_selection="evenly_spaced", **shape)
     )
     teacher = load_model(str(checkpoint))
-    for model in (student, teacher):
-        model.set_attn_implementation("eager")
     add_projections(student, 32, 2)
     texts = TEXTS * 6
     frame = pd.DataFrame({"text": texts, "label": (LABELS * len(texts))[: len(texts)]})
@@ -147,15 +166,18 @@ def batch_of(rows, tokenizer):
     return dict(tokenizer.pad([{k: v for k, v in row.items() if k != "length"} for row in rows], return_tensors="pt"))
 
 
-def test_stored_targets_are_what_the_teacher_gives_on_the_batch(distillation, tmp_path):
+@pytest.mark.parametrize("kind", ["scores", "probabilities"])
+def test_stored_targets_are_what_the_teacher_gives_on_the_batch(distillation, tmp_path, kind):
     _, tokenizer, data, teacher = distillation
-    data, stored = teacher_targets(data, teacher, tokenizer, [1, 3], 4, tmp_path / "targets")
+    whole = compared([1, 3], kind, embedding=True)
+    data, stored = teacher_targets(data, teacher, tokenizer, whole, tmp_path / "targets")
     assert isinstance(stored, StoredTargets)
     batch = batch_of(data.select([1, 5, 2, 0]), tokenizer)
-    logits, hidden, attention = intermediates(teacher, model_inputs(batch), [1, 3], 4)
+    logits, hidden, attention = intermediates(teacher, model_inputs(batch), whole)
     real = batch["attention_mask"].bool()
     pairs = (real[:, :, None] & real[:, None, :])[:, None, None].expand_as(attention)
     stored_hidden, stored_attention = stored(batch)
+    assert hidden.shape[1] == 3 and attention.shape[1] == 2
     torch.testing.assert_close(stored_hidden.transpose(1, 2)[real], hidden.transpose(1, 2)[real], rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(stored_attention[pairs], attention[pairs], rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(batch["teacher_logits"], logits, rtol=1e-4, atol=1e-5)
@@ -163,9 +185,9 @@ def test_stored_targets_are_what_the_teacher_gives_on_the_batch(distillation, tm
 
 def test_stored_targets_are_taken_up_again_without_the_teacher(distillation, tmp_path, monkeypatch):
     _, tokenizer, data, teacher = distillation
-    first, stored = teacher_targets(data, teacher, tokenizer, [1, 3], 4, tmp_path / "targets")
+    first, stored = teacher_targets(data, teacher, tokenizer, TEACHER, tmp_path / "targets")
     monkeypatch.setattr(intermediate, "model_batches", None)
-    again, restored = teacher_targets(data, teacher, tokenizer, [1, 3], 4, tmp_path / "targets")
+    again, restored = teacher_targets(data, teacher, tokenizer, TEACHER, tmp_path / "targets")
     batch = batch_of(first.select([3, 1]), tokenizer)
     assert again["teacher_logits"] == first["teacher_logits"]
     for ours, theirs in zip(stored(batch), restored(batch), strict=True):
@@ -175,38 +197,108 @@ def test_stored_targets_are_taken_up_again_without_the_teacher(distillation, tmp
 def test_without_room_on_the_disk_the_teacher_runs_along(distillation, tmp_path, monkeypatch, capsys):
     _, tokenizer, data, teacher = distillation
     usage = namedtuple("usage", ["free"])
-    _, stored = teacher_targets(data, teacher, tokenizer, [1, 3], 4, tmp_path / "stored")
+    _, stored = teacher_targets(data, teacher, tokenizer, TEACHER, tmp_path / "stored")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(free=1000))
-    data, live = teacher_targets(data, teacher, tokenizer, [1, 3], 4, tmp_path / "targets")
+    data, live = teacher_targets(data, teacher, tokenizer, TEACHER, tmp_path / "targets")
     assert isinstance(live, LiveTargets) and "no room" in capsys.readouterr().out
     batch = batch_of(data.select([1]), tokenizer)
     for ours, theirs in zip(live(batch), stored(batch), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
 
 
-def test_attention_without_eager_is_an_error(distillation):
-    student, tokenizer, data, _ = distillation
-    student.set_attn_implementation("sdpa")
-    with pytest.raises(RuntimeError, match="eager"):
-        intermediates(student, model_inputs(batch_of(data.select([0]), tokenizer)), [0, 1], 4)
+MODELS = {
+    "bert": (BertConfig, BertForSequenceClassification, {}),
+    "roberta": (RobertaConfig, RobertaForSequenceClassification, {"pad_token_id": 1}),
+    "distilbert": (DistilBertConfig, DistilBertForSequenceClassification, {}),
+}
+
+
+@pytest.mark.parametrize("model_type", MODELS)
+def test_attention_is_that_of_transformers_before_dropout(model_type):
+    """Probabilities against transformers' own, and scores, whose softmax they are; with dropout on where it may be."""
+    config, classifier, more = MODELS[model_type]
+    shape = {"dim": 32, "n_layers": 3, "n_heads": 4, "hidden_dim": 64}
+    if model_type != "distilbert":
+        shape = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
+    torch.manual_seed(0)
+    model = classifier(config(vocab_size=50, max_position_embeddings=64, **shape, **more)).eval()
+    remove(model, [(1, 2)])  # a layer of three heads, in three groups
+    inputs = {
+        "input_ids": torch.randint(5, 50, (3, 7)),
+        "attention_mask": torch.tensor([[1] * 7, [1] * 4 + [0] * 3, [1] * 2 + [0] * 5]),
+    }
+    model.set_attn_implementation("eager")
+    outputs = model(**inputs, output_attentions=True, output_hidden_states=True)
+    model.set_attn_implementation("sdpa")
+    real = inputs["attention_mask"].bool()
+    for layer, groups in ((0, 4), (1, 3)):
+        own = Compared([layer], groups, "probabilities", True)
+        logits, hidden, attention = intermediates(model, inputs, own)
+        torch.testing.assert_close(logits, outputs.logits, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(hidden[:, 0], outputs.hidden_states[0])
+        torch.testing.assert_close(hidden[:, 1][real], outputs.hidden_states[layer + 1][real], rtol=1e-4, atol=1e-5)
+        expected = outputs.attentions[layer].transpose(1, 2)[real]  # of real queries
+        torch.testing.assert_close(attention[:, 0].transpose(1, 2)[real], expected, rtol=1e-4, atol=1e-5)
+        scores = intermediates(model, inputs, Compared([layer], groups, "scores", False)).attention[:, 0]
+        masked = scores.masked_fill(~real[:, None, None], -torch.inf)
+        torch.testing.assert_close(masked.softmax(-1).transpose(1, 2)[real], expected, rtol=1e-4, atol=1e-5)
+    model.train()
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.5 if name.endswith(("attention.self.dropout", "attention.dropout")) else 0.0
+    trained = intermediates(model, inputs, Compared([0], 4, "probabilities", False))
+    assert not torch.allclose(trained.logits, outputs.logits, atol=1e-4), "dropout is on"
+    own = trained.attention[:, 0].transpose(1, 2)[real]
+    torch.testing.assert_close(own, outputs.attentions[0].transpose(1, 2)[real], rtol=1e-4, atol=1e-5)
 
 
 def test_a_loss_that_compares_nothing_is_an_error(distillation):
     _, tokenizer, data, teacher = distillation
-    add_projections(teacher, 32, 2)
+    add_projections(teacher, 32, 3)
     data = data.add_column("row", list(range(len(data))))
     data = data.add_column("teacher_logits", [[0.0, 0.0, 0.0]] * len(data))
-    objective = intermediate_objective(ikd_params(), [1, 3], LiveTargets(teacher, [1, 3], 4))
-    with pytest.raises(RuntimeError, match=r"hidden loss is 0\.0"):
-        objective(teacher, batch_of(data.select([0, 1]), tokenizer))
+    batch = batch_of(data.select([0, 1]), tokenizer)
+    for key in ("lambda_hidden", "lambda_attention", "lambda_embedding"):
+        weights = dict.fromkeys(("lambda_hidden", "lambda_attention", "lambda_embedding"), 0.0) | {key: 1.0}
+        objective = intermediate_objective(ikd_params(**weights), WHOLE, LiveTargets(teacher, WHOLE))
+        with pytest.raises(RuntimeError, match=rf"{key.removeprefix('lambda_')} loss is 0\.0"):
+            objective(teacher, batch)
+
+
+@pytest.mark.parametrize("kind", ["scores", "probabilities"])
+def test_the_objective_is_the_weighted_sum_of_its_terms(distillation, kind):
+    student, tokenizer, data, teacher = distillation
+    drop_projections(student)
+    add_projections(student, 32, 3)
+    data = data.add_column("teacher_logits", [[0.5, -0.5, 0.0]] * len(data))
+    batch = batch_of(data.select([0, 1, 2]), tokenizer)
+    params = ikd_params(attention=kind, lambda_hidden=0.5, lambda_attention=2.0, lambda_embedding=3.0)
+    ours, theirs = compared([0, 1], kind, embedding=True), compared([1, 3], kind, embedding=True)
+    student.eval()
+    loss, outputs = intermediate_objective(params, ours, LiveTargets(teacher, theirs))(student, batch)
+    own, whole = (
+        model.eval()(**model_inputs(batch), output_hidden_states=True).hidden_states for model in (student, teacher)
+    )
+    mask = batch["attention_mask"]
+    attention = [
+        intermediates(model, model_inputs(batch), side)[2] for model, side in ((student, ours), (teacher, theirs))
+    ]
+    hidden = [torch.stack([own[1], own[2]], 1), torch.stack([whole[2], whole[4]], 1)]  # projections are the identity
+    expected = (
+        hinton_loss(outputs["logits"], batch["teacher_logits"], batch["labels"], 4.0, 0.5)
+        + 0.5 * hidden_mse(*hidden, mask)
+        + 2.0 * attention_mse(*attention, mask)
+        + 3.0 * hidden_mse(own[0][:, None], whole[0][:, None], mask)
+    )
+    torch.testing.assert_close(loss, expected)
 
 
 def test_distillation_draws_the_student_to_the_teacher_and_leaves_no_projection(distillation, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     student, tokenizer, data, teacher = distillation
-    train_set, targets = teacher_targets(data, teacher, tokenizer, [1, 3], 4, tmp_path / "targets")
+    train_set, targets = teacher_targets(data, teacher, tokenizer, TEACHER, tmp_path / "targets")
     params = ikd_params(alpha=1.0, epochs=8, patience=8, learning_rate=3e-3)
-    objective = intermediate_objective(params, [0, 1], targets)
+    objective = intermediate_objective(params, compared([0, 1]), targets)
     batch = batch_of(train_set, tokenizer)
     before = objective(student, batch)[0].item()
     train(
@@ -229,14 +321,13 @@ def test_distillation_draws_the_student_to_the_teacher_and_leaves_no_projection(
 def test_a_narrower_student_is_projected_to_the_teachers_width(checkpoint, tmp_path):
     narrow = load_model(str(make_checkpoint(tmp_path / "narrow", layers=2, hidden_size=16)))
     teacher, tokenizer = load_model(str(checkpoint)), load_tokenizer(str(checkpoint))
-    for model in (narrow, teacher):
-        model.set_attn_implementation("eager")
-    add_projections(narrow, 32, 2)
+    add_projections(narrow, 32, 3)
     batch = {
         **tokenizer(TEXTS, padding=True, return_tensors="pt"),
         "labels": torch.tensor([0, 1, 2]),
         "teacher_logits": torch.zeros(3, 3),
     }
-    loss, _ = intermediate_objective(ikd_params(), [0, 1], LiveTargets(teacher, [1, 3], 4))(narrow, batch)
-    loss.backward()
+    params = ikd_params(lambda_embedding=1.0)
+    objective = intermediate_objective(params, compared([0, 1], embedding=True), LiveTargets(teacher, WHOLE))
+    objective(narrow, batch)[0].backward()
     assert all(projection.weight.grad.abs().sum() > 0 for projection in narrow.projections)

@@ -145,6 +145,23 @@ def test_pruning_removes_the_exact_count_and_records_every_round(importance, tok
     ]
 
 
+def test_heads_and_neurons_are_scored_on_training_texts(tokenizer, rows, tmp_path, monkeypatch):
+    scored = []
+    for name in ("head_importance", "neuron_importance"):
+        original = getattr(pruning, name)
+
+        def keep(model, tokenizer, dataset, *further, original=original):
+            scored.append(dataset)
+            return original(model, tokenizer, dataset, *further)
+
+        monkeypatch.setattr(pruning, name, keep)
+    train_set, val_set = rows.select(range(8, 24)), rows.select(range(8))
+    chosen = params(ffn_fraction=0.25)
+    schedule = removal_schedule(structure_of(classifier()), chosen, "prune50")
+    prune(classifier(), tokenizer, train_set, val_set, chosen, schedule=schedule, seed=1, scratch=tmp_path)
+    assert len(scored) == 2 * len(schedule) and all(dataset is train_set for dataset in scored)
+
+
 def test_pruning_goes_on_from_a_pruned_checkpoint_as_though_it_had_been_one_run(tokenizer, rows, tmp_path):
     whole, whole_record = run(classifier(), tokenizer, rows, tmp_path / "whole", ffn_fraction=0.5)
     half, record = run(classifier(), tokenizer, rows, tmp_path / "half", heads_fraction=0.25, ffn_fraction=0.25)

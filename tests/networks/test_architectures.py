@@ -10,7 +10,7 @@ from conftest import LABELS, ROOT, make_tokenizer
 from transformers import AutoModelForSequenceClassification as AutoClassifier
 from transformers import BertConfig, DistilBertConfig, RobertaConfig
 
-from fincompress.compress.hidden_layers import add_projections, intermediate_objective, teacher_targets
+from fincompress.compress.hidden_layers import Compared, add_projections, intermediate_objective, teacher_targets
 from fincompress.compress.importance import head_importance
 from fincompress.compress.ptq import to_onnx_int8, to_openvino_int8
 from fincompress.compress.qat import fake_quantize
@@ -117,14 +117,20 @@ def test_a_student_of_every_architecture_learns_from_all_of_its_teacher(checkpoi
     teacher = load_model(str(checkpoint))
     copied = student.base_model.state_dict()
     assert all(torch.equal(tensor, teacher.base_model.state_dict()[name]) for name, tensor in copied.items())
-    for model in (student, teacher):
-        model.set_attn_implementation("eager")
-    add_projections(student, 32, 2)
+    ours, theirs = (Compared(layers, 4, "scores", embedding=True) for layers in ([0, 1], [0, 2]))
+    add_projections(student, 32, 3)
     dataset = tokenise(some_rows(), LABELS, tokenizer)
     learning = IkdParams(
-        **TRAINING, temperature=4.0, alpha=0.5, lambda_hidden=1.0, lambda_attention=10.0, layer_map=None
+        **TRAINING,
+        temperature=4.0,
+        alpha=0.5,
+        attention="scores",
+        lambda_hidden=1.0,
+        lambda_attention=0.1,
+        lambda_embedding=1.0,
+        layer_map=None,
     )
-    with_targets, targets = teacher_targets(dataset, teacher, tokenizer, [0, 2], 4, tmp_path / "targets")
+    with_targets, targets = teacher_targets(dataset, teacher, tokenizer, theirs, tmp_path / "targets")
     summary = train(
         student,
         tokenizer,
@@ -134,7 +140,7 @@ def test_a_student_of_every_architecture_learns_from_all_of_its_teacher(checkpoi
         seed=0,
         scratch=tmp_path / "scratch",
         curves=tmp_path / "curves",
-        objective=intermediate_objective(learning, [0, 1], targets),
+        objective=intermediate_objective(learning, ours, targets),
     )
     assert 0 <= summary["val_macro_f1"] <= 1
 

@@ -51,6 +51,16 @@ def test_training_stops_when_patience_ends(parts, tmp_path):
     assert summary["epochs"] == 2 and summary["best_epoch"] == 1
 
 
+@pytest.mark.parametrize(
+    ("gpu", "native", "expected"),
+    [(False, False, (False, False)), (True, False, (False, True)), (True, True, (True, False))],
+)
+def test_a_gpu_that_only_emulates_bf16_trains_in_fp16(monkeypatch, gpu, native, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or native)
+    assert tuple(training.half_precision().values()) == expected
+
+
 def test_no_epochs_takes_the_checkpoint_as_it_is(parts, tmp_path):
     before = {name: tensor.clone() for name, tensor in parts[0].state_dict().items()}
     summary = run(parts, tmp_path, epochs=0)
