@@ -6,7 +6,6 @@ is dynamic: the ranges of activations are found at run time, over everything fed
 model one text at a time), and nothing is calibrated.
 """
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from fincompress.core.files import atomic_folder
 from fincompress.core.sections import QuantizationParams
 from fincompress.networks.checkpoints import load_model, load_tokenizer
 from fincompress.runtimes.base import ACTIVATIONS, DYNAMIC
-from fincompress.runtimes.convert import as_openvino, carry, save_openvino, to_onnx
+from fincompress.runtimes.convert import as_onnx, as_openvino, carry, fused, save_openvino
 from fincompress.runtimes.pytorch import TorchInt8Classifier
 from fincompress.runtimes.quiet import load_nncf, openvino, quiet
 
@@ -62,24 +61,29 @@ def to_openvino_int8(checkpoint: Path, out: Path, params: QuantizationParams, te
 def to_onnx_int8(checkpoint: Path, out: Path, params: QuantizationParams, texts: Sequence[str] = ()) -> None:
     """Write the checkpoint as a self-contained folder for ONNX Runtime, with int8 weights and one scale per channel.
 
+    Weights that are multiplied use 7 of their 8 bits. A CPU without VNNI adds two products of an activation (up to 255)
+    and a weight in 16 bits. With weights up to 127 that sum saturates, silently, and labels change; with weights up to
+    64 it cannot (2 · 255 · 64 < 2¹⁵).
+
     Args:
         texts: ignored, because ranges of activations are found when the model runs.
     """
+    source = load_model(str(checkpoint))
+    model = fused(as_onnx(source), source.config)
+    del model.graph.value_info[:]  # shapes that the exporter recorded and quantisation contradicts
+    model.metadata_props.add(key=ACTIVATIONS, value=DYNAMIC)
+    last = [node.name for node in model.graph.node if node.op_type in ("MatMul", "Gemm")][-1]
+    head = [last, f"{last}_MatMul"]  # the quantiser turns a Gemm into a MatMul of the second name
     with atomic_folder(out) as folder:
-        to_onnx(checkpoint, folder / "fp32")
-        model = onnx.load(folder / "fp32" / "model.onnx")
-        shutil.rmtree(folder / "fp32")
-        del model.graph.value_info[:]  # shapes that the exporter recorded and quantisation contradicts
-        model.metadata_props.add(key=ACTIVATIONS, value=DYNAMIC)
-        last = [node.name for node in model.graph.node if node.op_type in ("MatMul", "Gemm")][-1]
-        head = [last, f"{last}_MatMul"]  # the quantiser turns a Gemm into a MatMul of the second name
         with quiet():
             quantize_dynamic(
                 model,
                 folder / "model.onnx",
                 per_channel=True,
+                reduce_range=True,
                 weight_type=QuantType.QInt8,
                 nodes_to_exclude=head if params.keep_classifier_float else [],
+                extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},  # of what fused operators give
             )
         carry(checkpoint, folder)
 

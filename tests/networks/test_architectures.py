@@ -2,8 +2,10 @@
 
 import ast
 import copy
+from collections import Counter
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from conftest import LABELS, ROOT, make_tokenizer
@@ -143,6 +145,20 @@ def test_a_student_of_every_architecture_learns_from_all_of_its_teacher(checkpoi
         objective=intermediate_objective(learning, ours, targets),
     )
     assert 0 <= summary["val_macro_f1"] <= 1
+
+
+@every_architecture
+def test_every_architecture_is_fused_for_onnx_runtime_at_equal_logits(checkpoint, tmp_path):
+    to_onnx(checkpoint, tmp_path / "onnx")
+    operators = Counter(node.op_type for node in onnx.load(tmp_path / "onnx" / "model.onnx").graph.node)
+    layers = len(structure_of(load_model(str(checkpoint))).kept_heads)
+    assert operators["Attention"] == operators["BiasGelu"] == layers
+    assert operators["SkipLayerNormalization"] == 2 * layers and not operators["Softmax"]
+    texts = some_rows()["text"].tolist()
+    expected = predict_logits(open_classifier(checkpoint, "torch", 1), texts)
+    for batch_size in (1, 5):  # lengths and batches that the example of the export did not have
+        found = predict_logits(open_classifier(tmp_path / "onnx", "onnxruntime", 1), texts, batch_size)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 @every_architecture
