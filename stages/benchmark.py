@@ -14,6 +14,7 @@ from fincompress.benchmark.records import (
     breakdown_table,
     calibration_table,
     flips,
+    int8_operations,
     parameter_counts,
     predictions,
     variant_metrics,
@@ -25,6 +26,8 @@ from fincompress.core.sections import BenchmarkParams, EvaluateParams
 from fincompress.core.variants import chosen_variants, measured_variants
 from fincompress.data.further import read_extra
 from fincompress.data.prepared import read_labels, read_split
+
+SAMPLE, TIMES = ("variant", "protocol", "round"), ("ms", "forward_ms", "encode_ms")
 
 
 @dataclass(frozen=True)
@@ -56,16 +59,16 @@ def main(
         measured = measure(variants, texts, params.benchmark, params.seed, kept)
         kept.prune()
         parameters = parameter_counts(variants, models)
-        results = variant_metrics(variants, measured, splits, parameters, params.evaluate, params.seed)
+        operations = int8_operations(variants, models, params.benchmark.padded_length)
+        results = variant_metrics(variants, measured, splits, parameters, operations, params.evaluate, params.seed)
+        about = describe(models, pipeline, sorted(set(splits["test"]["source"])), variants)
     test = splits["test"]
     with atomic_folder(metrics / "variants") as folder:
         for name, record in results.items():
             write_json(folder / f"{name}.json", record)
     with atomic_folder(tables) as folder:
         for name, table in {
-            "latency_samples": measured.samples[["variant", "protocol", "round", "ms", "encode_ms", "disturbed"]].round(
-                4
-            ),
+            "latency_samples": measured.samples[[*SAMPLE, *TIMES, "disturbed"]].round(4),
             "latency_rounds": round_medians(measured.samples),
             "latency_by_length": by_length(measured.lengths),
             "throughput_by_batch": by_batch(measured.throughput),
@@ -75,9 +78,14 @@ def main(
             "predictions": test[["id", "label"]].assign(**predictions(measured, "test")),
         }.items():
             write_csv(folder / f"{name}.csv", table)
-    machine = {**environment(params.benchmark.threads), "groups": measured.groups}
+    machine = {
+        **environment(params.benchmark.threads),
+        "int8_peak_gops": round(measured.int8_peak_gops, 1),
+        "groups": measured.groups,
+        "disturbed_turns": measured.disturbed_turns(),
+    }
     write_json(metrics / "about" / "environment.json", machine)
-    write_json(metrics / "about" / "models.json", describe(models, pipeline, sorted(set(test["source"]))))
+    write_json(metrics / "about" / "models.json", about)
 
 
 if __name__ == "__main__":

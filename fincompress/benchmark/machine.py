@@ -3,6 +3,7 @@
 import importlib.metadata
 import platform
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -14,24 +15,44 @@ LIBRARIES = ("torch", "transformers", "tokenizers", "onnxruntime", "openvino", "
 SPARED = 0.1  # of the free memory, which is left to the system
 
 
-class OtherLoad:
-    """How much of the machine others use between its making and `share`: neither this process nor the worker."""
+@dataclass(frozen=True)
+class Seen:
+    """What went on beside a worker over a span of time."""
+
+    load: float  # mean share of all cores that others used: neither this process nor the worker
+    steal: float  # mean share of all cores that a virtual machine's host gave to others
+    swap: int  # bytes swapped in or out, of any process
+
+    def cause(self, threshold: float) -> str:
+        """What disturbed the span: `load`, `steal` or `swap`; empty if nothing did.
+
+        Args:
+            threshold: the share of the machine that load or steal may take.
+        """
+        found = {"swap": self.swap > 0, "steal": self.steal > threshold, "load": self.load > threshold}
+        return next((name for name, true in found.items() if true), "")
+
+
+class Watch:
+    """Looks at what goes on beside a worker, from its making on."""
 
     def __init__(self, pid: int):
         self._ours = [psutil.Process(pid), psutil.Process()]
         self._start = self._now()
 
-    def share(self) -> float:
-        """Mean share of all cores, 0 to 1."""
-        wall, busy, ours = (now - then for now, then in zip(self._now(), self._start, strict=True))
-        return max(0.0, busy - ours) / (wall * (psutil.cpu_count() or 1))
+    def seen(self) -> Seen:
+        """What has gone on since."""
+        wall, busy, ours, steal, swap = (now - then for now, then in zip(self._now(), self._start, strict=True))
+        available = wall * (psutil.cpu_count() or 1)
+        return Seen(max(0.0, busy - ours) / available, steal / available, int(swap))
 
-    def _now(self) -> tuple[float, float, float]:
-        system = psutil.cpu_times()
+    def _now(self) -> tuple[float, float, float, float, float]:
+        system, swap = psutil.cpu_times(), psutil.swap_memory()
+        steal = getattr(system, "steal", 0.0)
         idle = system.idle + getattr(system, "iowait", 0.0)
         guest = getattr(system, "guest", 0.0) + getattr(system, "guest_nice", 0.0)  # already in user and nice
         ours = sum(times.user + times.system for times in (process.cpu_times() for process in self._ours))
-        return time.perf_counter(), sum(system) - idle - guest, ours
+        return time.perf_counter(), sum(system) - idle - guest - steal, ours, steal, swap.sin + swap.sout
 
 
 def vector_instructions() -> list[str]:

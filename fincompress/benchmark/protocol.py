@@ -15,8 +15,9 @@ import pandas as pd
 from tqdm import tqdm
 
 from fincompress.benchmark.groups import plan
+from fincompress.benchmark.int8_peak import int8_peak_gops
 from fincompress.benchmark.predictions import Predictions
-from fincompress.benchmark.rounds import timed_rounds
+from fincompress.benchmark.rounds import CAUSES, timed_rounds
 from fincompress.benchmark.workers import Worker
 from fincompress.core.sections import BenchmarkParams
 from fincompress.core.variants import Variant
@@ -29,15 +30,21 @@ class Measurements:
     Rounds are numbered over all groups; the reference is in each group and so has more rounds where there are several.
     """
 
-    samples: pd.DataFrame  # variant, protocol, round, ms, encode_ms, disturbed: one row a timed sentence
-    lengths: pd.DataFrame  # variant, length, round, ms, disturbed: a sentence cut or padded to `length` word pieces
-    throughput: pd.DataFrame  # variant, batch_size, round, per_s, disturbed
+    samples: pd.DataFrame  # a row a timed sentence: variant, protocol, round, cause, and the times of `time_single`
+    lengths: pd.DataFrame  # variant, length, round, ms, cause: a sentence cut or padded to `length` word pieces
+    throughput: pd.DataFrame  # variant, batch_size, round, per_s, cause
     cold_starts: pd.DataFrame  # variant, s: from the start of a process to its first prediction
     logits: dict[str, dict[str, np.ndarray]]  # variant -> split -> [rows, labels]
     labels: dict[str, list[str]]  # variant -> label names in the order of its logits
     peak_rss_mb: dict[str, float]  # of the process that was timed, without scoring the splits
     batch_size: int  # of those in `throughput`, the one to quote
+    int8_peak_gops: float  # see `int8_peak`; the higher of one measurement before the rounds and one after them
     groups: int = 1  # of variants whose rounds were interleaved
+
+    def disturbed_turns(self) -> dict[str, int]:
+        """Cause -> the turns that it disturbed, of which the last try counts."""
+        turns = self.samples.drop_duplicates(["variant", "round"])
+        return {cause: int((turns["cause"] == cause).sum()) for cause in CAUSES}
 
 
 def measure(
@@ -49,10 +56,10 @@ def measure(
 ) -> Measurements:
     """Time every variant, and run it over `texts` (split -> texts; latency is measured on `test`).
 
-    Latency is that of one sentence at a time, as it comes (`real`) and padded to `params.padded_length` (`padded`),
-    `params.runs` times each after `params.warmups` untimed runs; every variant sees the same sentences. In
-    `params.side_rounds` of the rounds alone: latency at each of `params.lengths` (that of the padded protocol is taken
-    from there), and the same sentences in batches of each size.
+    Latency is that of one sentence at a time, from its text to its label, as it comes (`real`) and padded to
+    `params.padded_length` (`padded`), `params.runs` times each after `params.warmups` untimed runs; every variant sees
+    the same sentences. In `params.side_rounds` of the rounds alone: latency at each of `params.lengths` (that of the
+    padded protocol is taken from there), and the same sentences in batches of each size.
 
     Args:
         variants: the reference first, with which the others are compared.
@@ -62,6 +69,7 @@ def measure(
     logits: dict[str, dict[str, np.ndarray]] = {}
     labels: dict[str, list[str]] = {}
     peaks: dict[str, float] = {}
+    peak = int8_peak_gops(params.threads)
     planned = plan(variants, texts["test"], params, seed)
     cold = [*planned.cold_starts, *_further_cold_starts(variants, texts["test"], params, seed)]
     for number, group in enumerate(planned.groups):
@@ -76,6 +84,7 @@ def measure(
                     labels[name] = worker.ask("labels")
                     logits[name] = _logits(worker, texts, len(labels[name]), kept)
     samples, lengths, throughput = (pd.concat(table, ignore_index=True) for table in tables)
+    samples = samples.assign(disturbed=samples["cause"] != "")
     names = [variant.name for variant in variants]
     return Measurements(
         samples,
@@ -86,6 +95,7 @@ def measure(
         {name: labels[name] for name in names},
         {name: peaks[name] for name in names},
         params.batch_size,
+        max(peak, int8_peak_gops(params.threads)),
         len(planned.groups),
     )
 

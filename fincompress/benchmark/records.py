@@ -8,7 +8,8 @@ from safetensors import safe_open
 
 from fincompress.benchmark.calibration import brier, expected_calibration_error, reliability
 from fincompress.benchmark.flips import KINDS, flip_kinds, flip_table, reversals
-from fincompress.benchmark.latency import percentiles
+from fincompress.benchmark.int8_peak import is_int8, linear_operations
+from fincompress.benchmark.latency import Timing, median_over, quantiles
 from fincompress.benchmark.protocol import Measurements
 from fincompress.benchmark.rounds import PROTOCOLS
 from fincompress.benchmark.significance import bootstrap_intervals, mcnemar_p
@@ -32,13 +33,29 @@ def parameter_counts(variants: list[Variant], models: Path) -> dict[str, int]:
     Args:
         models: where the trained networks are; the floor is where its variant is.
     """
-    counts = {}
-    for variant in variants:
-        checkpoint = variant.folder if variant.network == FLOOR else models / variant.network
-        if not (checkpoint / "model.safetensors").is_file():
-            checkpoint = models / read_json(checkpoint / "training.json")["source"]
-        counts[variant.network] = count_parameters(checkpoint)
-    return counts
+    return {
+        variant.network: count_parameters(
+            variant.folder if variant.network == FLOOR else trained_checkpoint(variant, models)
+        )
+        for variant in variants
+    }
+
+
+def trained_checkpoint(variant: Variant, models: Path) -> Path:
+    """The checkpoint that holds a variant's network as trained; of one trained in int8, that which it started from."""
+    checkpoint = models / variant.network
+    if (checkpoint / "model.safetensors").is_file():
+        return checkpoint
+    return models / read_json(checkpoint / "training.json")["source"]
+
+
+def int8_operations(variants: list[Variant], models: Path, length: int) -> dict[str, int]:
+    """Variant -> the operations that it does in int8 for a text of `length` word pieces; none for those in fp32."""
+    return {
+        variant.name: linear_operations(trained_checkpoint(variant, models), length)
+        for variant in variants
+        if is_int8(variant)
+    }
 
 
 def predictions(measured: Measurements, split: str) -> dict[str, np.ndarray]:
@@ -53,6 +70,7 @@ def variant_metrics(
     measured: Measurements,
     splits: dict[str, pd.DataFrame],
     parameters: dict[str, int],
+    operations: dict[str, int],
     params: EvaluateParams,
     seed: int,
 ) -> dict[str, dict]:
@@ -61,9 +79,10 @@ def variant_metrics(
     Args:
         splits: the `val` and `test` rows that were scored.
         parameters: network -> its parameters.
+        operations: what `int8_operations` returns for the padded length.
     """
     quality = quality_metrics(measured, splits, params, seed)
-    cost = cost_metrics(variants, measured)
+    cost = cost_metrics(variants, measured, operations, seed)
     return {
         variant.name: {
             **quality[variant.name],
@@ -101,59 +120,82 @@ def quality_metrics(
     return table
 
 
-def cost_metrics(variants: list[Variant], measured: Measurements) -> dict[str, dict]:
-    """Latency, throughput and memory of every variant, and its gains.
+def cost_metrics(
+    variants: list[Variant], measured: Measurements, operations: dict[str, int], seed: int
+) -> dict[str, dict]:
+    """Latency, throughput and memory of every variant, and its gains, each with its 95 % interval over rounds.
 
-    `speedup` is the fp32 PyTorch teacher's padded median latency over the variant's. It is the product of two
-    causes, told apart by the fp32 teacher in the variant's own runtime: `compression_gain` is that teacher's latency
-    over the variant's (same runtime: what a smaller network and int8 bring), `runtime_gain` is the PyTorch
-    teacher's over that teacher's (same model: what the runtime brings). Both are None where the teacher was not
-    measured in the runtime. PyTorch's own int8 counts as PyTorch. `cold_start_s` is None where none was measured.
+    Latencies and gains are from text to label, at real lengths; `forward_ms` is the classifier alone, and `_padded` is
+    of sentences padded to one length. `speedup` is the fp32 PyTorch teacher's median over the variant's. It is the
+    product of two causes, told apart by the fp32 teacher in the variant's own runtime: `compression_gain` is that
+    teacher's latency over the variant's (same runtime: what a smaller network and int8 bring), `runtime_gain` is the
+    PyTorch teacher's over that teacher's (same model: what the runtime brings). Both are None where the teacher was not
+    measured in the runtime. PyTorch's own int8 counts as PyTorch. `cold_start_s` is None where none was measured, and
+    `int8_peak_share` for what is not int8.
 
     Each variant is compared with the teacher as it was in the same rounds, that is in the variant's own group.
+
+    Args:
+        operations: variant in int8 -> its operations for a padded sentence.
     """
-    latency = percentiles(measured.samples)
     reference = reference_of([variant.name for variant in variants])
     in_fp32 = {reference, *(converted_name(reference, runtime, "fp32") for runtime in RUNTIMES.values())}
     bases = {variant.runtime: variant.name for variant in variants if variant.name in in_fp32}
     cold = measured.cold_starts.groupby("variant")["s"].median()
-
+    tables = dict(list(measured.samples.groupby(["protocol", "variant"])))
     speedups = {
-        (variant.name, protocol): _speedup(measured.samples, variant.name, reference, protocol)
-        for variant in variants
+        (protocol, variant.name): _speedup(tables[protocol, reference], tables[protocol, variant.name], seed)
         for protocol in PROTOCOLS
+        for variant in variants
     }
-
-    def gain(name: str, base: str | None) -> float | None:
-        return round(speedups[name, "padded"] / speedups[base, "padded"], 3) if base else None
-
-    table = {}
+    records = {}
     for variant in variants:
         name, base = variant.name, bases.get(RUNTIMES[variant.runtime].base)
-        samples = measured.samples.query("variant == @name")
+        real, padded = (tables[protocol, name] for protocol in PROTOCOLS)
         batches = measured.throughput.query("variant == @name and batch_size == @measured.batch_size")
-        table[name] = {
-            "latency_ms": latency[name, "real"],
-            "latency_padded_ms": latency[name, "padded"],
-            "tokenise_ms": round(float(samples["encode_ms"].median()), 4),
-            "disturbed_rounds": int(samples.groupby("round")["disturbed"].any().sum()),
+        forward_padded = quantiles(padded, "forward_ms", seed)
+        done = operations[name] / (forward_padded["p50"] / 1e3) / 1e9 if name in operations else None
+        records[name] = {
+            "latency_ms": quantiles(real, "ms", seed),
+            "forward_ms": quantiles(real, "forward_ms", seed),
+            "latency_padded_ms": quantiles(padded, "ms", seed),
+            "forward_padded_ms": forward_padded,
+            "tokenise_ms": round(float(real["encode_ms"].median()), 4),
+            "disturbed_rounds": int(real.groupby("round")["disturbed"].any().sum()),
             "throughput_per_s": round(float(batches["per_s"].median()), 1),
             "cold_start_s": round(float(cold[name]), 3) if name in cold else None,
-            "speedup": gain(name, reference),
-            "speedup_real": round(speedups[name, "real"], 3),
-            "compression_gain": gain(name, base),
-            "runtime_gain": gain(base, reference) if base else None,
+            **_gains(speedups, PROTOCOLS[0], name, base, ""),
+            **_gains(speedups, PROTOCOLS[1], name, base, "_padded"),
+            "int8_peak_share": round(done / measured.int8_peak_gops, 4) if done else None,
             "peak_rss_mb": round(measured.peak_rss_mb[name], 1),
         }
-    return table
+    return records
 
 
-def _speedup(samples: pd.DataFrame, name: str, reference: str, protocol: str) -> float:
+def _speedup(reference: pd.DataFrame, own: pd.DataFrame, seed: int) -> Timing:
     """Median latency of the reference over that of a variant, both over the rounds that the variant took part in."""
-    table = samples[samples["protocol"] == protocol]
-    own = table[table["variant"] == name]
-    beside = table[(table["variant"] == reference) & table["round"].isin(own["round"].unique())]
-    return float(beside["ms"].median() / own["ms"].median())
+    beside = reference[reference["round"].isin(own["round"].unique())]
+    return median_over(beside, "ms", seed) / median_over(own, "ms", seed)
+
+
+def _gains(
+    speedups: dict[tuple[str, str], Timing], protocol: str, name: str, base: str | None, ending: str
+) -> dict[str, dict[str, float] | None]:
+    """`speedup`, and its two causes, each with the ending of the protocol in its key.
+
+    Args:
+        base: the fp32 reference in the variant's runtime, if that was measured.
+    """
+    whole = speedups[protocol, name]
+    causes = (whole / speedups[protocol, base], speedups[protocol, base]) if base else (None, None)
+    return {
+        f"{key}{ending}": ratio and {key: round(value, 3) for key, value in _shown(ratio).items()}
+        for key, ratio in zip(("speedup", "compression_gain", "runtime_gain"), (whole, *causes), strict=True)
+    }
+
+
+def _shown(ratio: Timing) -> dict[str, float]:
+    return {"value": ratio.value, **ratio.interval()}
 
 
 def _rounded(record: dict) -> dict:

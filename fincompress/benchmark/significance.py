@@ -3,22 +3,24 @@
 import numpy as np
 
 CONFIDENCE = 0.95
-BATCH_BYTES = 50_000_000  # of resampled row indices held at once
 
 
-def resampled_macro_f1(labels: np.ndarray, predictions: np.ndarray, axis: int = -1) -> np.ndarray:
-    """Macro F1 along `axis` of ids of the same shape: that of `evaluation.macro_f1`, for many resamples at once.
+def macro_f1_of_counts(counts: np.ndarray, labels: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+    """Macro F1 where rows are counted by what they are: that of `networks.scores.macro_f1`, for many samples at once.
 
-    Classes that a resample has no row of are left out of its mean.
+    Classes that a sample has no row of are left out of its mean.
+
+    Args:
+        counts: [samples, kinds] of rows.
+        labels, predictions: [kinds] of ids: the label of a kind's rows, and what is predicted for them.
+
+    Returns:
+        [samples].
     """
-    total, present = np.array(0.0), np.array(0)
-    for label in np.unique(labels):
-        actual, predicted = labels == label, predictions == label
-        support = actual.sum(axis=axis)
-        hits = (actual & predicted).sum(axis=axis)
-        total = total + np.where(support > 0, 2 * hits / np.maximum(support + predicted.sum(axis=axis), 1), 0.0)
-        present = present + (support > 0)
-    return total / present
+    actual, predicted = (ids[:, None] == np.unique(labels) for ids in (labels, predictions))  # [kinds, classes]
+    support, named, hits = (counts @ kinds for kinds in (actual, predicted, actual & predicted))  # [samples, classes]
+    scores = 2 * hits / np.maximum(support + named, 1)
+    return np.where(support > 0, scores, 0).sum(axis=1) / (support > 0).sum(axis=1)
 
 
 def bootstrap_intervals(
@@ -27,7 +29,8 @@ def bootstrap_intervals(
     """95 % percentile intervals (Efron & Tibshirani 1993) of macro F1, and of its change against the reference.
 
     Rows are drawn with replacement, each with its label and both predictions (paired), so that what both models find
-    hard cancels out of the change.
+    hard cancels out of the change. Only how many rows of each kind are drawn matters, that is with each combination of
+    label and predictions, so these counts are drawn, from the multinomial distribution that they have.
 
     Args:
         labels, predictions, reference: [rows] of label names or ids; the reference is the teacher's predictions.
@@ -35,28 +38,19 @@ def bootstrap_intervals(
     Returns:
         `macro_f1_ci` (`low`, `high`) and `macro_f1_change` (`value`, `low`, `high`).
     """
-    from scipy import stats
-
     names = np.unique(np.concatenate([labels, predictions, reference]))
-    rows = [np.searchsorted(names, column) for column in (labels, predictions, reference)]
-
-    def statistic(labels, predictions, reference, axis=-1):
-        own = resampled_macro_f1(labels, predictions, axis)
-        return np.stack([own, own - resampled_macro_f1(labels, reference, axis)])
-
-    drawn = stats.bootstrap(
-        rows,
-        statistic,
-        n_resamples=resamples,
-        batch=max(1, BATCH_BYTES // (8 * len(labels))),
-        vectorized=True,
-        paired=True,
-        confidence_level=CONFIDENCE,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    )
-    (low, low_change), (high, high_change) = drawn.confidence_interval
-    value = float(statistic(*rows)[1])
+    rows = np.stack([np.searchsorted(names, column) for column in (labels, predictions, reference)])
+    (label, own, other), counts = np.unique(rows, axis=1, return_counts=True)  # [kinds] each
+    drawn = np.random.default_rng(seed).multinomial(counts.sum(), counts / counts.sum(), size=resamples)
+    scores = {
+        key: [macro_f1_of_counts(table, label, said) for said in (own, other)]
+        for key, table in (("seen", counts[None]), ("drawn", drawn))
+    }
+    tail = 50 * (1 - CONFIDENCE)
+    bounds = [tail, 100 - tail]
+    low, high = np.percentile(scores["drawn"][0], bounds)
+    low_change, high_change = np.percentile(scores["drawn"][0] - scores["drawn"][1], bounds)
+    value = float(scores["seen"][0][0] - scores["seen"][1][0])
     return {
         "macro_f1_ci": {"low": float(low), "high": float(high)},
         "macro_f1_change": {"value": value, "low": float(low_change), "high": float(high_change)},
@@ -78,11 +72,12 @@ def mcnemar_p(labels: np.ndarray, predictions: np.ndarray, reference: np.ndarray
 def verdict(change: dict[str, float], margin: float) -> str:
     """What the interval of a change in macro F1 allows to be said of a variant against the teacher.
 
-    "better" and "worse": the interval excludes 0. "no worse": it also excludes a loss of more than `margin`
-    (non-inferiority). "undecided": these test rows are too few to tell.
+    "better" and "worse": the interval excludes 0. "slightly worse": it does, but also excludes a loss of more than
+    `margin`. "no worse": it includes 0 and excludes such a loss (non-inferiority). "undecided": these test rows are too
+    few to tell.
     """
     if change["low"] > 0:
         return "better"
-    if change["low"] >= -margin:
-        return "no worse"
-    return "worse" if change["high"] < 0 else "undecided"
+    if change["high"] < 0:
+        return "slightly worse" if change["low"] >= -margin else "worse"
+    return "no worse" if change["low"] >= -margin else "undecided"

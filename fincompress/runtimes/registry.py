@@ -4,6 +4,7 @@ from pathlib import Path
 
 from fincompress.core.errors import InputError
 from fincompress.core.extras import explained
+from fincompress.core.files import digest_of_files
 from fincompress.core.runtimes import RUNTIMES, load_object
 from fincompress.runtimes.base import Classifier
 
@@ -18,6 +19,16 @@ def runtime_of(folder: Path) -> str:
         if (folder / runtime.files[0]).is_file():
             return runtime.name
     raise InputError(f"{folder}: no model there; `dvc repro` makes it, or `dvc pull` fetches it")
+
+
+def weights_digest(folder: Path, runtime: str) -> str:
+    """A hash of a model's weights: of all files that its runtime needs, but for the JSON files beside them.
+
+    Args:
+        runtime: a key of `core.runtimes.RUNTIMES`.
+    """
+    files = [name for name in RUNTIMES[runtime].files if not name.endswith(".json")]
+    return digest_of_files([folder / name for name in files], folder)
 
 
 def open_classifier(folder: Path, runtime: str, threads: int) -> Classifier:
