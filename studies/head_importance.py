@@ -63,8 +63,12 @@ def study(section: str, seeds: list[int], teacher: Path, data: Path, out: Path) 
     return pd.DataFrame(rows)
 
 
-def page(rows: pd.DataFrame) -> str:
-    """Mean ± standard deviation over seeds as a Markdown page, with one row per section and criterion."""
+def page(rows: pd.DataFrame, out: Path) -> str:
+    """Mean ± standard deviation over seeds as a Markdown page, with one row per section and criterion.
+
+    Args:
+        out: the file with every single score, beside which the page is.
+    """
     columns = {
         "val_macro_f1_pruned": "val, before the last recovery",
         "val_macro_f1_recovered": "val, recovered",
@@ -84,7 +88,12 @@ def page(rows: pd.DataFrame) -> str:
         means, spreads = group[list(columns)].mean(), group[list(columns)].std()
         scores = " | ".join(f"{means[key]:.3f} ± {spreads[key]:.3f}" for key in columns)
         lines.append(f"| `{section}` | {criterion} | {group['heads_removed'].iloc[0]} | {len(group)} | {scores} |")
-    lines += ["", "Made by `python -m studies.head_importance`; every single score is in the CSV file beside it.", ""]
+    commands = [
+        f"`python -m studies.head_importance --section {section} --seeds {' '.join(map(str, group['seed'].unique()))} "
+        f"--out {out}`"
+        for section, group in rows.groupby("section", sort=False)
+    ]
+    lines += ["", f"Made by {' and '.join(commands)}; every single score is in the CSV file beside it.", ""]
     return "\n".join(lines)
 
 
@@ -95,9 +104,15 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path, default=Path("models/teacher"))
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--out", type=Path, default=Path("docs/results/head_importance.csv"))
+    parser.add_argument("--dry-run", action="store_true", help="check options and params.yaml, and say what would run")
     options = parser.parse_args()
     try:
-        text = page(study(**vars(options)))
+        if options.dry_run:
+            load_params(Needs, options.section)
+            print(f"would prune {options.teacher} {len(CRITERIA) * len(options.seeds)} times, for {options.out}")
+            return
+        rows = study(options.section, options.seeds, options.teacher, options.data, options.out)
+        text = page(rows, options.out)
     except InputError as error:
         parser.exit(2, f"error: {error}\n")
     write_text(options.out.with_suffix(".md"), text)

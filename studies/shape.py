@@ -29,7 +29,7 @@ from fincompress.benchmark.protocol import measure
 from fincompress.compress.pruning import least_important
 from fincompress.compress.sparsity import zero_smallest
 from fincompress.core.errors import InputError
-from fincompress.core.files import atomic_file, folder_bytes
+from fincompress.core.files import folder_bytes, write_text
 from fincompress.core.params import load_params
 from fincompress.core.runtimes import INT8_RUNTIMES, converted_name, load_object
 from fincompress.core.sections import FINANCIAL_LABELS, BenchmarkParams, PtqParams
@@ -160,7 +160,8 @@ def report(name: str, table: pd.DataFrame, machine: dict, runs: int) -> str:
         f"# {study.title}",
         "",
         f"{study.text}, **all with random weights**: sizes and latencies are real, no quality is claimed. Median "
-        f"latency of {runs} runs at batch 1, at the embedded corpus's natural lengths and padded to 128 word pieces; "
+        f"latency of {runs} runs from text to label, at the embedded corpus's natural lengths and padded to 128 word "
+        "pieces; "
         f"× compares with `{table.index[0]}`.",
         "",
         "| variant | size (MB) | × smaller | real ms | × faster | padded ms | × faster |",
@@ -184,6 +185,7 @@ def main() -> None:
     parser.add_argument("study", choices=STUDIES)
     parser.add_argument("--runs", type=int, metavar="N", help="timed runs a variant, in 5 rounds; else as params.yaml")
     parser.add_argument("--write", type=Path, metavar="FILE", help="a Markdown file for the report; printed if absent")
+    parser.add_argument("--dry-run", action="store_true", help="check options and params.yaml, and say what would run")
     options = parser.parse_args()
     try:
         params = load_params(Needs)
@@ -192,6 +194,10 @@ def main() -> None:
             benchmark = benchmark.model_copy(
                 update={"runs": options.runs, "warmups": 10, "rounds": 5, "cold_starts": 0}
             )
+        if options.dry_run:
+            networks = ", ".join(STUDIES[options.study].networks)
+            print(f"would time {networks}, {benchmark.runs} runs each, for {options.write or 'standard output'}")
+            return
         table = shape_table(STUDIES[options.study], benchmark, params.ptq, params.seed)
         page = report(options.study, table, environment(benchmark.threads), benchmark.runs)
     except InputError as error:
@@ -199,8 +205,7 @@ def main() -> None:
     if options.write is None:
         print(page)
         return
-    with atomic_file(options.write) as path:
-        path.write_text(page, encoding="utf-8")
+    write_text(options.write, page)
 
 
 if __name__ == "__main__":

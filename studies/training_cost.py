@@ -26,7 +26,7 @@ from fincompress.benchmark.machine import environment
 from fincompress.compress.soft_labels import add_teacher_logits, hinton_loss, soft_label_objective
 from fincompress.compress.student import build_student
 from fincompress.core.errors import InputError
-from fincompress.core.files import atomic_file
+from fincompress.core.files import write_text
 from fincompress.core.params import load_params
 from fincompress.core.sections import KdParams, StudentParams
 from fincompress.data.prepared import read_labels, read_split
@@ -116,8 +116,16 @@ def ours(params: Needs, data: Path, teacher_folder: Path, epochs: int) -> tuple[
     return time.perf_counter() - start, summary["val_macro_f1"]
 
 
-def page(rows: list[tuple[str, float, float]], epochs: int, lengths: pd.Series, padded_length: int) -> str:
-    """The result as a Markdown page."""
+def page(
+    rows: list[tuple[str, float, float]], epochs: int, lengths: pd.Series, padded_length: int, write: Path | None
+) -> str:
+    """The result as a Markdown page.
+
+    Args:
+        write: the file that the page is for, if any.
+    """
+    command = f"python -m studies.training_cost --epochs {epochs} --padded-length {padded_length}"
+    command += f" --write {write}" * (write is not None)
     machine = environment(torch.get_num_threads())
     slow, fast = rows[0][1], rows[1][1]
     return "\n".join(
@@ -139,7 +147,7 @@ def page(rows: list[tuple[str, float, float]], epochs: int, lengths: pd.Series, 
             f"**{slow / fast:.1f} times as fast.** Both times begin before the models are loaded; ours has the "
             "teacher's one pass over the texts, and a resume state saved after every epoch.",
             "",
-            f"Made by `python -m studies.training_cost --epochs {epochs} --write …`.",
+            f"Made by `{command}`.",
             "",
         ]
     )
@@ -152,9 +160,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--teacher", type=Path, default=Path("models/teacher"))
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the page there instead of printing it")
+    parser.add_argument("--dry-run", action="store_true", help="check options and params.yaml, and say what would run")
     options = parser.parse_args()
     try:
         params = load_params(Needs)
+        if options.dry_run:
+            print(f"would train {options.epochs} epochs twice, for {options.write or 'standard output'}")
+            return
         tokenizer = load_tokenizer(str(options.teacher))
         train_set = tokenise(read_split(options.data, "train"), read_labels(options.data), tokenizer)
         inputs = params, options.data, options.teacher, options.epochs
@@ -164,12 +176,11 @@ def main() -> None:
         ]
     except InputError as error:
         parser.exit(2, f"error: {error}\n")
-    content = page(rows, options.epochs, pd.Series(train_set["length"]), options.padded_length)
+    content = page(rows, options.epochs, pd.Series(train_set["length"]), options.padded_length, options.write)
     if options.write is None:
         print(content)
         return
-    with atomic_file(options.write) as path:
-        path.write_text(content, encoding="utf-8")
+    write_text(options.write, content)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 The split stays as it is, so that the spread is that of training alone. The first seed is the pipeline's own run.
 """
 
+import math
 import os
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import numpy as np
 import pandas as pd
 from dvc.repo import Repo
 
+from fincompress.benchmark.significance import CONFIDENCE
 from fincompress.core.errors import InputError
 from fincompress.core.files import read_json, write_json
 from fincompress.core.params import checked_params
@@ -40,7 +42,7 @@ def repeat(n: int, data: Path = Path("data"), models: Path = Path("models"), rec
 
     Returns:
         What `record` then holds: `seeds`, and `variants`: name -> score (`val_macro_f1`, `macro_f1` of the test split)
-        -> `mean`, `std` (of a sample) and `values`, a value a seed.
+        -> `mean`, `std` (of a sample) and `values`, a value a seed; and but for the reference `change`, see `change`.
 
     Raises:
         InputError: the pipeline's own models are missing or outdated, or a stage failed.
@@ -55,7 +57,14 @@ def repeat(n: int, data: Path = Path("data"), models: Path = Path("models"), rec
     scores = [
         _scores(scratch / f"{seed}.json", seed, data, models if not index else None) for index, seed in enumerate(seeds)
     ]
-    content = {"seeds": seeds, "variants": {name: _spread([run[name] for run in scores]) for name in scores[0]}}
+    reference = [run[PIPELINE.reference] for run in scores]
+    content = {
+        "seeds": seeds,
+        "variants": {
+            name: _spread([run[name] for run in scores], None if name == PIPELINE.reference else reference)
+            for name in scores[0]
+        },
+    }
     write_json(record, content)
     return content
 
@@ -121,9 +130,29 @@ def _score(variant: Variant, splits: dict[str, pd.DataFrame]) -> dict[str, float
     return dict(zip(SCORES, (score(splits["val"]), score(splits["test"])), strict=True))
 
 
-def _spread(runs: list[dict[str, float]]) -> dict[str, dict]:
-    """Score -> mean, standard deviation and values of one variant's runs."""
-    values = {score: [run[score] for run in runs] for score in SCORES}
-    return {
-        score: {"mean": round(fmean(of), 6), "std": round(stdev(of), 6), "values": of} for score, of in values.items()
-    }
+def _spread(runs: list[dict[str, float]], reference: list[dict[str, float]] | None) -> dict[str, dict]:
+    """Score -> mean, standard deviation and values of one variant's runs, and its change against the reference's."""
+    spread = {}
+    for score in SCORES:
+        values = [run[score] for run in runs]
+        spread[score] = {"mean": round(fmean(values), 6), "std": round(stdev(values), 6), "values": values}
+        if reference:
+            spread[score]["change"] = change(values, [run[score] for run in reference])
+    return spread
+
+
+def change(values: list[float], reference: list[float]) -> dict[str, float]:
+    """The mean change against the reference of the same seed, `value`, with its 95 % t interval, `low` to `high`.
+
+    Every seed has a reference of its own. What makes one seed luckier than another is mostly the same for both, and
+    cancels out of the difference.
+
+    Args:
+        values, reference: a score a seed, at least two.
+    """
+    from scipy import stats
+
+    changes = [own - other for own, other in zip(values, reference, strict=True)]
+    mean, error = fmean(changes), stdev(changes) / math.sqrt(len(changes))
+    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(changes) - 1)) * error
+    return {key: round(value, 6) for key, value in (("value", mean), ("low", mean - reach), ("high", mean + reach))}

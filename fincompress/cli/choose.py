@@ -19,8 +19,8 @@ def results(
 ) -> None:
     """Print the results of the last run as tables, or write them into a document."""
     from fincompress.core.files import write_text
+    from fincompress.report.documents import insert, report
     from fincompress.report.results import load_results
-    from fincompress.report.tables import insert, report
 
     if write is None:
         print(report(load_results()))

@@ -9,7 +9,7 @@ import typer
 from fincompress.cli.use import SHIPPED
 from fincompress.core.errors import InputError
 
-DEMO_COLUMNS = ("macro F1", "change [95 %]", "size (MB)", "real ms", "speed-up", "sentences/s", "peak RSS (MB)")
+DEMO_COLUMNS = ("macro F1", "change [95 %]", "size (MB)", "ms", "speed-up [95 %]", "sentences/s", "peak RSS (MB)")
 
 
 def demo(

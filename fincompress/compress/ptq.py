@@ -61,31 +61,37 @@ def to_openvino_int8(checkpoint: Path, out: Path, params: QuantizationParams, te
 def to_onnx_int8(checkpoint: Path, out: Path, params: QuantizationParams, texts: Sequence[str] = ()) -> None:
     """Write the checkpoint as a self-contained folder for ONNX Runtime, with int8 weights and one scale per channel.
 
-    Weights that are multiplied use 7 of their 8 bits. A CPU without VNNI adds two products of an activation (up to 255)
-    and a weight in 16 bits. With weights up to 127 that sum saturates, silently, and labels change; with weights up to
-    64 it cannot (2 · 255 · 64 < 2¹⁵).
-
     Args:
         texts: ignored, because ranges of activations are found when the model runs.
     """
     source = load_model(str(checkpoint))
-    model = fused(as_onnx(source), source.config)
+    with atomic_folder(out) as folder:
+        quantize_onnx(fused(as_onnx(source), source.config), folder / "model.onnx", params.keep_classifier_float)
+        carry(checkpoint, folder)
+
+
+def quantize_onnx(model: onnx.ModelProto, out: Path, keep_classifier_float: bool, seven_bits: bool = True) -> None:
+    """Write an fp32 graph as int8 to the file `out`, with ranges of activations that are found at run time.
+
+    Args:
+        seven_bits: weights that are multiplied use 7 of their 8 bits. A CPU without VNNI adds two products of an
+            activation (up to 255) and a weight in 16 bits. With weights up to 127 that sum saturates, silently, and
+            labels change; with weights up to 64 it cannot (2 · 255 · 64 < 2¹⁵). False is for comparison.
+    """
     del model.graph.value_info[:]  # shapes that the exporter recorded and quantisation contradicts
     model.metadata_props.add(key=ACTIVATIONS, value=DYNAMIC)
     last = [node.name for node in model.graph.node if node.op_type in ("MatMul", "Gemm")][-1]
     head = [last, f"{last}_MatMul"]  # the quantiser turns a Gemm into a MatMul of the second name
-    with atomic_folder(out) as folder:
-        with quiet():
-            quantize_dynamic(
-                model,
-                folder / "model.onnx",
-                per_channel=True,
-                reduce_range=True,
-                weight_type=QuantType.QInt8,
-                nodes_to_exclude=head if params.keep_classifier_float else [],
-                extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},  # of what fused operators give
-            )
-        carry(checkpoint, folder)
+    with quiet():
+        quantize_dynamic(
+            model,
+            out,
+            per_channel=True,
+            reduce_range=seven_bits,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=head if keep_classifier_float else [],
+            extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},  # of what fused operators give
+        )
 
 
 def save_torch_int8(checkpoint: Path, out: Path) -> None:

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from fincompress.benchmark.flips import KINDS
 from fincompress.report import tables
 from fincompress.report.figures.style import INK
+from fincompress.report.headline import ladder
 from fincompress.report.results import Results
-from fincompress.report.selection import fastest_within
 from fincompress.report.templating import template
 
 FLIP_TITLES = dict(zip(KINDS, ("right → wrong", "wrong → right", "wrong → wrong"), strict=True))
@@ -46,14 +46,15 @@ def render(
         data: the content of metrics/about/data.json.
         sentences: whether the page may show the texts.
     """
-    best = fastest_within(results.records, results.params.margin)
     return template("report", "report.html").render(
         results=results,
-        best=best,
-        glance=_glance(results, best),
+        best=results.best,
+        glance=_glance(results),
+        ladder=_ladder(results),
         costs=_cells(results, tables.COSTS),
         behaviour=_cells(results, tables.BEHAVIOUR),
         default=(tables.default_int8(results.records) or "").replace("**", ""),
+        ties=tables.ties(results).replace("`", ""),
         contamination=[note.replace("**", "") for note in tables.contamination_notes(results.models)],
         pictures=pictures,
         flips=_flips(results, flips, test if sentences else None),
@@ -68,14 +69,21 @@ def _cells(results: Results, columns: tables.Columns) -> dict:
     return {"titles": list(columns), "rows": rows}
 
 
-def _glance(results: Results, name: str) -> list[tuple[str, str]]:
-    """The variant compared with the reference at a glance: (figure, what it means)."""
-    record, reference = results.records[name], results.records[results.reference]
+def _ladder(results: Results) -> dict:
+    """The table of `headline.ladder`, and the sentences below it."""
+    table, *sentences = ladder(results).replace("`", "").split("\n\n")
+    titles, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    return {"titles": titles, "rows": rows, "sentences": sentences}
+
+
+def _glance(results: Results) -> list[tuple[str, str]]:
+    """The best variant compared with the reference at a glance: (figure, what it means)."""
+    record, reference = results.records[results.best], results.records[results.reference]
     points = 100 * (reference["macro_f1"] - record["macro_f1"])
     side = "below" if points >= 0 else "above"
     return [
         (f"{reference['size_mb'] / record['size_mb']:.1f}×", f"smaller than the {results.reference} on disk"),
-        (tables.times(record["speedup_real"]), "as fast, one sentence at a time"),
+        (tables.times(record["speedup"]), "as fast from a sentence to its label"),
         (f"{abs(points):.1f}", f"points of test macro F1 {side} the {results.reference}"),
         _flipped(record, results.reference),
     ]

@@ -6,17 +6,17 @@ from typing import Protocol
 
 import pandas as pd
 
-from fincompress.benchmark.latency import not_told_apart
+from fincompress.benchmark.latency import not_told_from
 from fincompress.core.errors import InputError
 from fincompress.core.files import read_json
 from fincompress.core.params import load_params
 from fincompress.core.registry import PIPELINES
 from fincompress.core.sections import ReportParams
 from fincompress.core.variants import reference_of
+from fincompress.report.selection import fastest_within
 
 METRICS, TABLES = Path("metrics"), Path("plots/tables")
 SHOWN = {
-    "val_macro_f1",
     "macro_f1_change",
     "mcnemar_p",
     "flips",
@@ -24,9 +24,12 @@ SHOWN = {
     "ece",
     "brier",
     "latency_ms",
+    "forward_ms",
     "latency_padded_ms",
     "throughput_per_s",
     "cold_start_s",
+    "speedup_padded",
+    "int8_peak_share",
 }
 """Keys of a record that tables and pages need; a record from an older release may lack them."""
 
@@ -51,13 +54,14 @@ class Judgement(Protocol):
 class Results:
     """Everything that a run left, as tables and pages show it."""
 
-    records: dict[str, dict]  # variant -> metrics/variants/<variant>.json, the reference first
+    records: dict[str, dict]  # variant -> metrics/variants/<variant>.json, the reference first, then best on validation
     reference: str  # the variant that all others are compared with
+    best: str  # the fastest variant that loses no more than the margin on validation
     environment: dict  # metrics/about/environment.json
     models: dict  # metrics/about/models.json
     breakdown: pd.DataFrame
-    ties: dict[str, list[str]]  # variant -> those whose latency at real lengths cannot be told apart from its own
-    spread: dict[str, dict]  # variant -> score -> mean, std, values over seeds; empty if they are of another run
+    ties: list[str]  # variants whose latency at real lengths cannot be told from that of `best`
+    spread: dict[str, dict]  # variant -> score -> what seeds.json says; empty if that is of another run
     params: Judgement
 
 
@@ -78,20 +82,23 @@ def load_results(metrics: Path = METRICS, tables: Path = TABLES, params: Judgeme
         if missing := SHOWN - record.keys():
             keys = ", ".join(sorted(missing))
             raise InputError(f"{metrics}/variants/{name}.json: no {keys}; `dvc repro benchmark` writes it anew")
+    judgement = params or load_params(Needs).report
+    best = fastest_within(records, judgement.margin)
     return Results(
         records,
         reference_of(records),
+        best,
         _json(about / "environment.json"),
         _json(about / "models.json"),
         breakdown,
-        not_told_apart(_table(tables / "latency_rounds.csv"), "real"),
+        not_told_from(_table(tables / "latency_rounds.csv"), "real", best),
         matching_spread(_json(seeds) if (seeds := about / "seeds.json").is_file() else {}, records),
-        params or load_params(Needs).report,
+        judgement,
     )
 
 
 def load_metrics(folder: Path = METRICS) -> dict[str, dict]:
-    """Variant -> its record: the reference first, then by macro F1, best first.
+    """Variant -> its record: the reference first, then by validation macro F1, best first.
 
     Raises:
         InputError: there is no record of the reference, or one cannot be read.
@@ -102,11 +109,12 @@ def load_metrics(folder: Path = METRICS) -> dict[str, dict]:
         raise InputError(f"{folder}/variants: no {names}; `dvc repro benchmark` writes it")
     reference = reference_of(records)
     for name, record in records.items():
-        if not isinstance(record.get("macro_f1"), int | float):
-            raise InputError(
-                f"{folder}/variants/{name}.json: no number under `macro_f1`; `dvc repro benchmark` writes it"
-            )
-    return dict(sorted(records.items(), key=lambda item: (item[0] != reference, -item[1]["macro_f1"], item[0])))
+        for key in ("macro_f1", "val_macro_f1"):
+            if not isinstance(record.get(key), int | float):
+                raise InputError(
+                    f"{folder}/variants/{name}.json: no number under `{key}`; `dvc repro benchmark` writes it"
+                )
+    return dict(sorted(records.items(), key=lambda item: (item[0] != reference, -item[1]["val_macro_f1"], item[0])))
 
 
 def _table(path: Path) -> pd.DataFrame:
@@ -151,10 +159,10 @@ def cost_per_million(record: dict, environment: dict, price_per_core_hour: float
 
 
 def pareto_front(records: dict[str, dict], latency: str = "latency_ms") -> list[str]:
-    """Variants that no other beats in both macro F1 and median latency, fastest first."""
+    """Variants that no other beats in both validation macro F1 and median latency, fastest first."""
     front, best = [], float("-inf")
-    for name, record in sorted(records.items(), key=lambda item: (item[1][latency]["p50"], -item[1]["macro_f1"])):
-        if record["macro_f1"] > best:
+    for name, record in sorted(records.items(), key=lambda item: (item[1][latency]["p50"], -item[1]["val_macro_f1"])):
+        if record["val_macro_f1"] > best:
             front.append(name)
-            best = record["macro_f1"]
+            best = record["val_macro_f1"]
     return front

@@ -1,5 +1,6 @@
 """What all runtimes share: the interface of a classifier, feeding it texts, and probabilities."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
@@ -44,7 +45,7 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
     return exponents / exponents.sum(axis=1, keepdims=True)
 
 
-class TransformerClassifier:
+class TransformerClassifier(ABC):
     """What the runtimes for transformers share: labels, the tokenizer, and how a dynamic model is fed.
 
     The tokenizer is used without transformers, so that serving a converted model imports neither it nor torch.
@@ -81,15 +82,15 @@ class TransformerClassifier:
         A dynamic model is fed the texts of a batch one by one, without padding: in a batch, the range of activations
         would be that of all its texts, and one text in forty would get a different label.
         """
-        lengths = inputs["attention_mask"].sum(axis=1)
-        if not self.dynamic or len(lengths) == 1:
+        if not self.dynamic or len(inputs["input_ids"]) == 1:
             return self._forward(inputs)
+        lengths = inputs["attention_mask"].sum(axis=1)
         texts = ({name: array[row : row + 1, :n] for name, array in inputs.items()} for row, n in enumerate(lengths))
         return np.concatenate(list(self._forward_each(texts)))
 
+    @abstractmethod
     def _forward(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
         """Logits of the inputs as they are."""
-        raise NotImplementedError
 
     def _forward_each(self, texts: Iterable[dict[str, np.ndarray]]) -> Iterable[np.ndarray]:
         """Logits of several inputs, in the same order."""

@@ -2,6 +2,7 @@
 
 import io
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 import onnx
@@ -26,14 +27,20 @@ def to_onnx(checkpoint: Path, out: Path) -> None:
         carry(checkpoint, folder)
 
 
-def as_onnx(model: PreTrainedModel) -> onnx.ModelProto:
+def as_onnx(model: PreTrainedModel, inputs: Collection[str] | None = None) -> onnx.ModelProto:
     """A classifier as an ONNX graph of plain operators, from named inputs [batch, seq] to `logits`.
 
     Exported from TorchScript with attention spelled out (`eager`), because that is the form that `fused` knows: in what
     torch's newer exporter writes it finds no attention.
+
+    Args:
+        inputs: those that the graph takes, `input_ids` first; None has all of the architecture's. Without a mask, every
+            position counts as real.
     """
     model.set_attn_implementation("eager")
     example, buffer = _example(model), io.BytesIO()
+    if inputs is not None:
+        example = {name: tensor for name, tensor in example.items() if name in inputs}
     with quiet():
         torch.onnx.export(
             _Logits(model).eval(),
@@ -128,8 +135,6 @@ class _Logits(torch.nn.Module):
         super().__init__()
         self.classifier = classifier
 
-    def forward(self, input_ids, attention_mask, token_type_ids=None):
-        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
-        if token_type_ids is not None:
-            inputs["token_type_ids"] = token_type_ids
-        return self.classifier(**inputs).logits
+    def forward(self, input_ids, attention_mask=None, token_type_ids=None):
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
+        return self.classifier(**{name: tensor for name, tensor in inputs.items() if tensor is not None}).logits

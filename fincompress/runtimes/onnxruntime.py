@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,8 +25,9 @@ class OnnxClassifier(TransformerClassifier):
         super().__init__(folder)
         file, self._threads = folder / "model.onnx", threads
         self.session = self._load(str(file), threads)
-        self._content = np.memmap(file, mode="r")  # of this file, even if another replaces it
-        self.input_names = [node.name for node in self.session.get_inputs()]
+        if threads > 1:
+            self._content = np.memmap(file, mode="r")  # of this file, even if another replaces it
+        self._takes = [node.name for node in self.session.get_inputs()]
         self.dynamic = self.session.get_modelmeta().custom_metadata_map.get(ACTIVATIONS) == DYNAMIC
 
     @staticmethod
@@ -45,10 +46,13 @@ class OnnxClassifier(TransformerClassifier):
         return self._load(self._content.tobytes(), 1), ThreadPoolExecutor(self._threads)
 
     def _forward(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
-        return self.session.run(["logits"], inputs)[0]
+        return self._run(self.session, inputs)
+
+    def _run(self, session: "onnxruntime.InferenceSession", inputs: dict[str, np.ndarray]) -> np.ndarray:
+        return session.run(["logits"], {name: inputs[name] for name in self._takes})[0]
 
     def _forward_each(self, texts: Iterable[dict[str, np.ndarray]]) -> Iterable[np.ndarray]:
         if self._threads == 1:
             return super()._forward_each(texts)
         session, threads = self._side_by_side
-        return threads.map(lambda inputs: session.run(["logits"], inputs)[0], texts)
+        return threads.map(partial(self._run, session), texts)

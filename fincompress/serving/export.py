@@ -12,7 +12,7 @@ from fincompress.core.runtimes import RUNTIMES, load_object
 from fincompress.data.sources import read_embedded
 from fincompress.report.templating import template
 from fincompress.runtimes.base import predict_logits
-from fincompress.runtimes.registry import open_classifier, runtime_of
+from fincompress.runtimes.registry import open_classifier, runtime_of, weights_digest
 
 FORMATS = {runtime.format: runtime for runtime in RUNTIMES.values() if runtime.format}
 """Name of a format -> the runtime it is for."""
@@ -61,7 +61,7 @@ def export(source: Path, kind: str, out: Path) -> Export:
             max_length=read_json(folder / "tokenizer_config.json")["model_max_length"],
             texts=len(texts),
             difference=difference,
-            record=_record(source.name),
+            record=_record(source, made_for),
         )
         (folder / "README.md").write_text(card, encoding="utf-8")
     return Export(out, len(texts), difference)
@@ -75,7 +75,13 @@ def _convert(source: Path, folder: Path, made_for: str, kind: str) -> None:
     load_object(runtime.to_fp32)(source, folder)
 
 
-def _record(name: str) -> dict | None:
-    """What the last run measured for a variant of this name, if there was one."""
-    path = Path("metrics") / f"{name}.json"
-    return read_json(path) if path.is_file() else None
+def _record(source: Path, runtime: str) -> dict | None:
+    """What the run in the working directory measured for this very model, told by the bytes of its weights."""
+    about = Path("metrics/about/models.json")
+    weights = read_json(about).get("weights", {}) if about.is_file() else {}
+    own = weights_digest(source, runtime)
+    for name, digest in weights.items():
+        record = Path("metrics/variants") / f"{name}.json"
+        if digest == own and record.is_file():
+            return read_json(record)
+    return None

@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 import pytest
+from scipy import stats
 from typer.testing import CliRunner
 
 from fincompress.benchmark import seeds
@@ -49,6 +50,16 @@ def test_an_interrupted_stage_interrupts_the_command(tmp_path, monkeypatch):
     assert ended.exit_code == 130 and "the same command goes on from here" in ended.stderr
 
 
+def test_the_change_over_seeds_is_paired_and_has_a_t_interval():
+    """Seeds differ by 10 points, the change by 1: worked by hand, t = 4.302653 at 2 degrees of freedom."""
+    found = seeds.change([0.69, 0.78, 0.87], [0.70, 0.80, 0.90])
+    assert found == {"value": -0.02, "low": -0.044841, "high": 0.004841}  # 0.02 ± 4.302653 · 0.01 / √3
+    unpaired = stats.ttest_ind([0.69, 0.78, 0.87], [0.70, 0.80, 0.90]).confidence_interval()
+    assert found["high"] - found["low"] < 0.2 * (unpaired.high - unpaired.low)
+    paired = stats.ttest_rel([0.69, 0.78, 0.87], [0.70, 0.80, 0.90]).confidence_interval()
+    assert (found["low"], found["high"]) == pytest.approx(tuple(paired), abs=1e-6)
+
+
 def test_one_seed_has_no_spread():
     with pytest.raises(InputError, match="--n 1: a spread needs at least 2 seeds"):
         seeds.repeat(1)
@@ -72,6 +83,7 @@ def test_seeds_are_trained_once_and_their_spread_goes_into_the_report(project, m
             assert spread["values"][0] == pytest.approx(records[name][key], abs=1e-6)
             assert spread["mean"] == pytest.approx(fmean(spread["values"]), abs=1e-6)
             assert spread["std"] == pytest.approx(stdev(spread["values"]), abs=1e-6)
+            assert ("change" in spread) == (name != "teacher")
     differs = {name for name, scores in record["variants"].items() if any(part["std"] for part in scores.values())}
     assert differs <= {"kd", "kd_ort_int8", "kd_ov_int8"}, "those of another seed"
     again = project.run("python", "-m", "fincompress", "seeds", "--n", "2").stdout

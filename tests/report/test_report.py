@@ -20,9 +20,13 @@ BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil
 # Column of a table -> how a record's number is written there; said again here, independently of the code under test.
 SHOWN = {
     "macro F1": lambda record: f"{record['macro_f1']:.3f}",
-    "change [95 %]": lambda record: "{value:+z.1f} [{low:+z.1f}, {high:+z.1f}]".format(
-        **{key: 100 * value for key, value in record["macro_f1_change"].items()}
+    "change [95 %]": lambda record: "{value} [{low}, {high}]".format(
+        **{key: in_points(value) for key, value in record["macro_f1_change"].items()}
     ),
+    "speed-up [95 %]": lambda record: "{value}× [{low}, {high}]".format(
+        **{key: three_digits(value) for key, value in record["speedup"].items()}
+    ),
+    "validation F1": lambda record: f"{record['val_macro_f1']:.3f}",
     "size (MB)": lambda record: f"{record['size_mb']:.1f}",
     "sentences/s": lambda record: f"{record['throughput_per_s']:,.0f}",
     "agreement": lambda record: f"{100 * record['agreement']:.1f}%",
@@ -32,6 +36,23 @@ SHOWN = {
     "ECE": lambda record: f"{record['ece']:.3f}",
     "Brier": lambda record: f"{record['brier']:.3f}",
 }
+
+
+COMPARED = {"change [95 %]", "speed-up [95 %]"}
+"""Columns that compare with the reference, which has dashes there."""
+
+
+def in_points(value: float) -> str:
+    digits = 1 if abs(100 * value) >= 0.05 or value == 0 else 2
+    return f"{100 * value:+z.{digits}f}"
+
+
+def three_digits(value: float) -> str:
+    return f"{value:.{0 if value >= 100 else 1 if value >= 10 else 2}f}"
+
+
+def shown(name: str, column: str, record: dict) -> str:
+    return "–" if column in COMPARED and name in ("teacher", "baseline") else SHOWN[column](record)
 
 
 class Tables(HTMLParser):
@@ -87,8 +108,8 @@ def metrics(root: Path) -> dict[str, dict]:
 
 def compare(found: dict[tuple[str, str], set[str]], records: dict[str, dict]) -> None:
     for name, record in records.items():
-        for column, text in SHOWN.items():
-            assert found[name, column] == {text(record)}, (name, column)
+        for column in SHOWN:
+            assert found[name, column] == {shown(name, column, record)}, (name, column)
 
 
 def test_the_committed_page_and_full_tables_say_what_the_committed_metrics_say():
@@ -101,9 +122,9 @@ def test_the_committed_page_and_full_tables_say_what_the_committed_metrics_say()
 def test_the_short_tables_say_what_the_committed_metrics_say(folder):
     found, records = cells(markdown_tables((folder / "README.md").read_text(encoding="utf-8"))), metrics(folder)
     compared = {key: texts for key, texts in found.items() if key[1] in SHOWN}
-    assert {column for _, column in compared} == {"macro F1", "change [95 %]", "size (MB)"}
+    assert {column for _, column in compared} == {"macro F1", "change [95 %]", "size (MB)", "speed-up [95 %]"}
     for (name, column), texts in compared.items():
-        assert texts == {SHOWN[column](records[name])}, (name, column)
+        assert texts == {shown(name, column, records[name])}, (name, column)
 
 
 def test_the_committed_tables_are_of_the_run_that_the_metrics_are_of():
@@ -130,7 +151,7 @@ def test_the_page_loads_nothing_from_elsewhere():
 def test_the_page_sorts_and_filters_in_a_browser(tmp_path):
     page = (ROOT / "plots/report.html").read_text(encoding="utf-8")
     deeds = """<script>
-        document.querySelectorAll("table.sortable")[0].querySelectorAll("th button")[4].click();  // size, largest first
+        document.querySelectorAll("table.sortable")[0].querySelectorAll("th button")[5].click();  // size, largest first
         document.getElementById("flip-variant").value = "bag_of_words";
         document.getElementById("flip-kind").value = "right_to_wrong";
         document.getElementById("flip-kind").dispatchEvent(new Event("change"));
@@ -140,7 +161,7 @@ def test_the_page_sorts_and_filters_in_a_browser(tmp_path):
     dom = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True).stdout
     tables = Tables(dom).tables
     records = metrics(ROOT)
-    sizes = [records[row[0]]["size_mb"] for row in tables[0][1:]]
+    sizes = [records[row[0]]["size_mb"] for row in next(table for table in tables if table[0][0] == "variant")[1:]]
     assert sizes == sorted(sizes, reverse=True)
     listed = next(table for table in tables if table[0][0] == "text")[1:]
     assert len(listed) == records["bag_of_words"]["flips"]["right_to_wrong"] > 0
@@ -161,9 +182,10 @@ def test_cards_say_what_the_metrics_say_and_load_the_model_as_they_say(finished_
         scores = {result.metric_type: result.metric_value for result in card.data.eval_results}
         assert scores == {"f1": records[name]["macro_f1"], "accuracy": records[name]["accuracy"]}
         table = next(table for table in markdown_tables(body) if table[0][0] == "")
-        shown = {row[0]: row[1] for row in table}
+        cells_of = {row[0]: row[1] for row in table}
         assert table[0][1] == name
-        assert {column: shown[column] for column in SHOWN} == {key: text(records[name]) for key, text in SHOWN.items()}
+        for column in SHOWN:
+            assert cells_of[column] == shown(name, column, records[name])
         (code,) = re.findall(r"```python\n(.*?)```", body, flags=re.DOTALL)
         if name in ("kd", "kd_ort_int8", "qat"):  # one a runtime: starting torch takes long
             environment = {**finished_project.environment(), "PYTHONPATH": str(finished_project.root)}

@@ -16,6 +16,15 @@ from fincompress.cli.main import app
 from fincompress.core.errors import InputError
 from fincompress.core.files import read_json, write_json
 from fincompress.core.params import checked_params
+from fincompress.report.documents import BLOCKS, MARKER, insert, report
+from fincompress.report.headline import (
+    HEADLINE,
+    HEADLINE_ROWS,
+    headline_variants,
+    ladder,
+    ladder_variants,
+    summary,
+)
 from fincompress.report.results import (
     Results,
     cost_per_million,
@@ -25,17 +34,13 @@ from fincompress.report.results import (
     pareto_front,
 )
 from fincompress.report.tables import (
-    BLOCKS,
-    HEADLINE,
-    HEADLINE_ROWS,
-    MARKER,
     by_source,
+    change,
+    change_over_seeds,
     default_int8,
-    headline_variants,
-    insert,
-    report,
+    points,
+    ratio,
     spread,
-    summary,
     ties,
 )
 
@@ -46,12 +51,14 @@ DOCUMENTS = {
 }
 """Documents with result markers -> the folder of the run that they show."""
 
-points = st.lists(st.tuples(st.integers(1, 6), st.integers(0, 6)), min_size=1, max_size=8)
+pairs_of_cost_and_score = st.lists(st.tuples(st.integers(1, 6), st.integers(0, 6)), min_size=1, max_size=8)
 
 
-@given(points)
-def test_the_front_is_what_no_other_beats(pairs):
-    records = {str(i): {"latency_ms": {"p50": ms}, "macro_f1": f1} for i, (ms, f1) in enumerate(pairs)}
+@given(pairs_of_cost_and_score)
+def test_the_front_is_what_no_other_beats_on_validation(pairs):
+    records = {
+        str(i): {"latency_ms": {"p50": ms}, "val_macro_f1": f1, "macro_f1": -f1} for i, (ms, f1) in enumerate(pairs)
+    }
 
     def beaten(ms: int, f1: int) -> bool:
         return any(m <= ms and f >= f1 and (m, f) != (ms, f1) for m, f in pairs)
@@ -87,25 +94,91 @@ def test_of_too_many_networks_the_short_table_keeps_the_pareto_front_then_the_be
     def record(ms: float, test: float, val: float) -> dict:
         return {"latency_ms": {"p50": ms}, "macro_f1": test, "val_macro_f1": val}
 
-    records = {"teacher": record(9, 0.8, 0.8), "bag_of_words": record(0.1, 0.2, 0.1), "kd": record(3, 0.9, 0.1)}
-    records |= {"ikd": record(5, 0.5, 0.7), "prune30": record(6, 0.6, 0.9), "qat": record(7, 0.7, 0.6)}
+    records = {"teacher": record(9, 0.8, 0.8), "bag_of_words": record(0.1, 0.2, 0.1), "kd": record(3, 0.2, 0.5)}
+    records |= {"ikd": record(5, 0.9, 0.4), "prune30": record(6, 0.6, 0.3), "qat": record(7, 0.7, 0.45)}
     assert set(headline_variants(records)) == records.keys()
-    monkeypatch.setattr("fincompress.report.tables.HEADLINE_ROWS", 5)
-    assert headline_variants(records) == ["teacher", "bag_of_words", "kd", "ikd", "prune30"]
+    monkeypatch.setattr("fincompress.report.headline.HEADLINE_ROWS", 5)
+    assert headline_variants(records) == ["teacher", "bag_of_words", "kd", "ikd", "qat"]
     del records["bag_of_words"]
     assert headline_variants(records) == ["teacher", "kd", "ikd", "prune30", "qat"]
 
 
-def test_the_summary_compares_the_fastest_variant_within_the_margin():
+def test_the_summary_is_all_about_the_fastest_variant_within_the_margin():
     text = summary(make_results())
     best = re.match(r"`(\w+)` is the fastest variant that loses at most 1 point of macro F1 to `teacher`", text)[1]
     records = make_results().records
-    size = records["teacher"]["size_mb"] / records[best]["size_mb"]
-    assert f"files are {size:.1f} times smaller" in text and "Over 3 seeds" in text
+    own, whole = records[best], records["teacher"]
+    allowed = [name for name, record in records.items() if record["val_macro_f1"] >= whole["val_macro_f1"] - 0.01]
+    assert best == min(allowed, key=lambda name: records[name]["latency_ms"]["p50"])
+    for figure in (
+        f"{whole['size_mb'] / own['size_mb']:.1f} times less",
+        f"{own['throughput_per_s']:,.0f} sentences a second",
+        f"macro F1 is {own['macro_f1']:.3f}, a change of {change(own['macro_f1_change'])} points",
+        f"{ratio(own['speedup']).replace('×', '')} times as fast",
+        "Over 3 seeds the change is ",
+    ):
+        assert figure in text
     assert "Over" not in summary(make_results(spread={}))
-    slower = {name: dict(record, latency_ms={"p50": 1.0}) for name, record in records.items()}
-    slower["teacher"] = dict(records["teacher"], latency_ms={"p50": 0.5})
-    assert summary(make_results(records=slower)).startswith("No variant is faster than `teacher`")
+    assert summary(make_results(best="teacher")).startswith("No variant is faster than `teacher`")
+
+
+STEPS = {
+    "teacher": (0.80, 90.0, 1.0),
+    "teacher_ort_fp32": (0.80, 90.0, 2.0),
+    "teacher_ort_int8": (0.81, 22.5, 4.0),
+    "kd_ort_int8": (0.78, 18.0, 8.0),
+    "kd": (0.79, 72.0, 1.6),
+    "qat": (0.77, 18.0, 6.0),
+}
+"""Variant -> macro F1, size, speed-up."""
+
+
+def with_steps(best: str, *absent: str) -> Results:
+    records = {
+        name: {"macro_f1": f1, "size_mb": size, "latency_ms": {"p50": 10 / speed}, "speedup": {"value": speed}}
+        for name, (f1, size, speed) in STEPS.items()
+        if name not in absent
+    }
+    return make_results(records=records, best=best)
+
+
+def test_the_ladder_says_what_each_step_adds_and_which_brings_most():
+    table, sentence = ladder(with_steps("kd_ort_int8")).split("\n\n")
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+    assert rows == [
+        ["`teacher`: fp32 in PyTorch", "0.800", "90.0", "10.0", *"–––––"],
+        ["`teacher_ort_fp32`: in ONNX Runtime", "0.800", "90.0", "5.00", "1.00", "2.00", "+0.0", "1.0", "2.0"],
+        ["`teacher_ort_int8`: in int8", "0.810", "22.5", "2.50", "4.00", "2.00", "+1.0", "4.0", "4.0"],
+        ["`kd_ort_int8`: the network of `kd`", "0.780", "18.0", "1.25", "1.25", "2.00", "-3.0", "5.0", "8.0"],
+    ]
+    # log 4 / log 5 = 86 %, and three steps of a factor 2
+    assert "size, 0 % by `teacher_ort_fp32`, 86 % by `teacher_ort_int8`, 14 % by `kd_ort_int8`;" in sentence
+    assert "speed, 33 % by `teacher_ort_fp32`, 33 % by `teacher_ort_int8`, 33 % by `kd_ort_int8`." in sentence
+
+
+def test_the_ladder_has_the_steps_that_there_are():
+    assert list(ladder_variants(with_steps("kd"))) == ["teacher", "kd"]
+    assert "What each step brings" not in ladder(with_steps("kd"))
+    assert list(ladder_variants(with_steps("teacher_ort_int8"))) == ["teacher", "teacher_ort_fp32", "teacher_ort_int8"]
+    assert list(ladder_variants(with_steps("qat"))) == ["teacher", "qat"], "OpenVINO's teacher was not measured"
+    missing = with_steps("kd_ort_int8", "teacher_ort_fp32")
+    assert list(ladder_variants(missing)) == ["teacher", "teacher_ort_int8", "kd_ort_int8"]
+    assert ladder(with_steps("teacher")).count("\n") == 2
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0123, "+1.2"), (-0.0004, "-0.04"), (0.0003, "+0.03"), (-0.00049, "-0.05"), (0.0, "+0.0"), (-0.0006, "-0.1")],
+)
+def test_a_difference_that_would_show_as_zero_keeps_a_second_digit(value, text):
+    assert points(value) == text
+    assert change({"value": value, "low": -0.03, "high": 0.0004}) == f"{text} [-3.0, +0.04]"
+
+
+def test_the_reference_is_not_compared_with_itself():
+    lines = [line for line in report(make_results()).splitlines() if line.startswith("| `teacher` |")]
+    costs, behaviour = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines[-2:])
+    assert costs[3] == costs[8] == "–" and behaviour[1] == "–"
 
 
 def int8_records(**latencies: tuple[float, float]) -> dict[str, dict]:
@@ -176,10 +249,13 @@ def test_a_spread_over_seeds_is_shown_only_with_the_run_that_it_is_of():
     record = {"macro_f1": 0.5, "val_macro_f1": 0.6}
     scores = {"val_macro_f1": {"mean": 0.61, "std": 0.02, "values": [0.6, 0.62]}}
     scores["macro_f1"] = {"mean": 0.45, "std": 0.07, "values": [0.5, 0.4]}
+    scores["macro_f1"]["change"] = {"value": -0.02, "low": -0.05, "high": 0.01}
     content = {"seeds": [42, 43], "variants": {"kd": scores}}
     found = matching_spread(content, {"kd": record, "bag_of_words": record})
     assert spread(make_results(spread=found), "kd", "macro_f1") == "0.450 ± 0.070"
-    assert spread(make_results(spread=found), "bag_of_words", "macro_f1") == "–"
+    assert change_over_seeds(make_results(spread=found), "kd") == "-2.0 [-5.0, +1.0]"
+    results = make_results(spread=found)
+    assert spread(results, "bag_of_words", "macro_f1") == change_over_seeds(results, "teacher") == "–"
     assert matching_spread(content, {"kd": {**record, "macro_f1": 0.51}}) == matching_spread({}, {"kd": record}) == {}
 
 
@@ -189,8 +265,10 @@ def test_a_million_sentences_cost_what_the_threads_take_for_them():
 
 
 def test_latencies_too_close_to_tell_are_named():
-    assert ties(make_results(ties={"a": ["b", "c"], "b": ["a"], "c": ["a"], "d": []})).endswith("tell apart: a ≈ b, c.")
-    assert "tell all" in ties(make_results(ties={"a": [], "b": []}))
+    assert ties(make_results(best="a", ties=["b", "c"])) == (
+        "Too close to the latency of `a` at real lengths for the rounds to tell apart: `b`, `c`."
+    )
+    assert ties(make_results(best="a", ties=[])).endswith("latency of `a` at real lengths from all others.")
 
 
 def test_only_what_is_between_markers_changes():
@@ -202,7 +280,7 @@ def test_only_what_is_between_markers_changes():
     )
     assert BLOCKS["headline"](results) in filled and ties(results) in filled and "old" not in filled
     assert insert(filled, results) == filled
-    assert report(results) == "\n\n".join(BLOCKS[name](results) for name in ("costs", "behaviour", "notes"))
+    assert report(results) == "\n\n".join(BLOCKS[name](results) for name in ("ladder", "costs", "behaviour", "notes"))
 
 
 @pytest.mark.parametrize(

@@ -19,11 +19,12 @@ from fincompress.cli import doctor
 from fincompress.cli.doctor import examine
 from fincompress.cli.main import app
 from fincompress.core.errors import InputError
+from fincompress.core.files import write_json
 from fincompress.data.sources import read_embedded
 from fincompress.networks.checkpoints import load_model, load_tokenizer, save
 from fincompress.runtimes.base import predict_logits, probabilities
 from fincompress.runtimes.convert import to_onnx, to_openvino
-from fincompress.runtimes.registry import open_classifier
+from fincompress.runtimes.registry import open_classifier, weights_digest
 from fincompress.serving import files as bulk
 from fincompress.serving.classifier import load_classifier
 from fincompress.serving.comparison import compare
@@ -229,6 +230,21 @@ def test_an_export_works_alone_and_answers_as_its_source(models, tmp_path, monke
     assert "negative, neutral, positive" in card and "at most" in card
     with pytest.raises(InputError, match="exists already"):
         export(models[source], kind, moved)
+
+
+def test_an_export_names_the_scores_of_this_very_model_and_of_no_other(models, tmp_path, monkeypatch):
+    """A run measured a model of the same bytes under another name, and another model under its name."""
+    monkeypatch.chdir(tmp_path)
+    write_json(tmp_path / f"metrics/variants/{models['torch'].name}.json", {"macro_f1": 0.111, "val_macro_f1": 0.222})
+    write_json(tmp_path / "metrics/variants/kd.json", {"macro_f1": 0.333, "val_macro_f1": 0.444})
+    card = export(models["torch"], "onnx", tmp_path / "first").folder / "README.md"
+    assert "Macro F1" not in card.read_text(encoding="utf-8"), "nothing says of which model the records are"
+    weights = {models["torch"].name: "0" * 64, "kd": weights_digest(models["torch"], "torch")}
+    write_json(tmp_path / "metrics/about/models.json", {"weights": weights})
+    card = export(models["torch"], "onnx", tmp_path / "second").folder / "README.md"
+    assert "Macro F1 0.333 on the test split" in card.read_text(encoding="utf-8")
+    card = export(models["onnx"], "onnx", tmp_path / "third").folder / "README.md"
+    assert "Macro F1" not in card.read_text(encoding="utf-8"), "its weights are other bytes"
 
 
 def test_an_export_that_answers_otherwise_is_refused_and_leaves_nothing(models, tmp_path, monkeypatch):

@@ -30,4 +30,4 @@ def test_the_study_has_a_row_a_criterion_and_seed_and_does_not_repeat_them(
     assert (rows["heads_removed"] == 5).all() and rows["macro_f1"].between(0, 1).all()
     monkeypatch.setattr(pruning_study, "prune", None)
     again = pruning_study.study("prune30", [1, 2], tmp_path / "network", tmp_path / "data", out)
-    assert len(again) == 10 and pruning_study.page(again).count("| 5 | 2 |") == 5
+    assert len(again) == 10 and pruning_study.page(again, out).count("| 5 | 2 |") == 5

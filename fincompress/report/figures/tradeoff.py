@@ -12,28 +12,32 @@ from fincompress.report.results import pareto_front
 
 
 def f1_against_latency(records: dict[str, dict], protocol: str) -> Figure:
-    """Macro F1 by median latency, with bubbles sized like the models on disk and the Pareto front labelled."""
+    """Macro F1 by median latency, with bubbles sized like the models on disk; those on the Pareto front are labelled.
+
+    The front is chosen on validation, and what is drawn is the test score.
+    """
     key = LATENCY_KEYS[protocol]
     front = pareto_front(records, key)
     palette = colours(list(records))
     figure, axes = plt.subplots(figsize=(10.5, 5.6))
     points = {name: (record[key]["p50"], record["macro_f1"]) for name, record in records.items()}
     areas = {name: 40 + 5 * record["size_mb"] for name, record in records.items()}  # square points
-    axes.plot(*zip(*(points[name] for name in front), strict=True), color="0.55", linestyle="--", zorder=1)
     for name in sorted(records, key=lambda name: areas[name], reverse=True):  # small bubbles on top of large ones
         style = {"color": palette[name], "marker": runtime_of_variant(name).marker, "s": areas[name]}
-        axes.scatter(*points[name], **style, alpha=0.75, edgecolor=INK, zorder=2)
+        width = 2.2 if name in front else 0.6
+        axes.scatter(*points[name], **style, alpha=0.75, edgecolor=INK, linewidth=width, zorder=2)
     axes.set_xscale("log")
     axes.margins(0.22, 0.25)
     plain_ticks(axes, "x")
     lengths = "real sentence lengths" if protocol == "real" else "padded"
     axes.set(
-        xlabel=f"median latency of one sentence, ms (log scale, {lengths})",
+        xlabel=f"median from text to label, ms (log scale, {lengths})",
         ylabel="test macro F1",
         title="What each variant costs and keeps",
     )
-    front_line = plt.Line2D([], [], color="0.55", linestyle="--", label="Pareto front")
-    colour_and_marker_legend(axes, palette, "area: size on disk", [front_line])
+    ring = {"marker": "o", "markerfacecolor": "none", "markeredgecolor": INK, "markeredgewidth": 2.2, "markersize": 9}
+    front_ring = plt.Line2D([], [], linestyle="", label="Pareto front\n(of validation)", **ring)
+    colour_and_marker_legend(axes, palette, "area: size on disk", [front_ring])
     figure.canvas.draw()  # settles the layout before labels are placed
     labels = {name: f"{name}\n{records[name]['size_mb']:.3g} MB" for name in front}
     _place_labels(axes, points, areas, labels)
