@@ -1,5 +1,7 @@
 """Intermediate-layer distillation: losses against plain loops, the layer map, and targets kept on disk."""
 
+import itertools
+import math
 import shutil
 from collections import namedtuple
 
@@ -7,15 +9,8 @@ import pandas as pd
 import pytest
 import torch
 from conftest import LABELS, make_checkpoint
+from random_classifiers import CONFIGS, SIZE, classifier
 from settings import training_params
-from transformers import (
-    BertConfig,
-    BertForSequenceClassification,
-    DistilBertConfig,
-    DistilBertForSequenceClassification,
-    RobertaConfig,
-    RobertaForSequenceClassification,
-)
 
 from fincompress.compress import hidden_layers as intermediate
 from fincompress.compress.hidden_layers import (
@@ -39,7 +34,7 @@ from fincompress.core.errors import InputError
 from fincompress.core.sections import IkdParams, StudentParams
 from fincompress.networks.batches import tokenise
 from fincompress.networks.checkpoints import load_model, load_tokenizer
-from fincompress.networks.structure import remove
+from fincompress.networks.structure import linears, remove
 from fincompress.networks.training import train
 
 TEXTS = ["Profit rose.", "The firm said that sales of its older machines fell in every region last year.", "Up"]
@@ -206,50 +201,72 @@ def test_without_room_on_the_disk_the_teacher_runs_along(distillation, tmp_path,
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
 
 
-MODELS = {
-    "bert": (BertConfig, BertForSequenceClassification, {}),
-    "roberta": (RobertaConfig, RobertaForSequenceClassification, {"pad_token_id": 1}),
-    "distilbert": (DistilBertConfig, DistilBertForSequenceClassification, {}),
-}
+@pytest.fixture(params=CONFIGS)
+def network(request):
+    """(random classifier with four heads and, in layer 1, three; its inputs, padded; their lengths)."""
+    model, lengths = classifier(request.param), [7, 4, 2]
+    remove(model, [(1, 2)])
+    mask = torch.tensor([[1] * length + [0] * (7 - length) for length in lengths])
+    return model, {"input_ids": torch.randint(5, 600, mask.shape) * mask, "attention_mask": mask}, lengths
 
 
-@pytest.mark.parametrize("model_type", MODELS)
-def test_attention_is_that_of_transformers_before_dropout(model_type):
-    """Probabilities against transformers' own, and scores, whose softmax they are; with dropout on where it may be."""
-    config, classifier, more = MODELS[model_type]
-    shape = {"dim": 32, "n_layers": 3, "n_heads": 4, "hidden_dim": 64}
-    if model_type != "distilbert":
-        shape = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
-    torch.manual_seed(0)
-    model = classifier(config(vocab_size=50, max_position_embeddings=64, **shape, **more)).eval()
-    remove(model, [(1, 2)])  # a layer of three heads, in three groups
-    inputs = {
-        "input_ids": torch.randint(5, 50, (3, 7)),
-        "attention_mask": torch.tensor([[1] * 7, [1] * 4 + [0] * 3, [1] * 2 + [0] * 5]),
-    }
+def test_scores_and_probabilities_are_those_of_the_weights_and_of_transformers(network):
+    model, inputs, lengths = network
     model.set_attn_implementation("eager")
     outputs = model(**inputs, output_attentions=True, output_hidden_states=True)
     model.set_attn_implementation("sdpa")
     real = inputs["attention_mask"].bool()
-    for layer, groups in ((0, 4), (1, 3)):
-        own = Compared([layer], groups, "probabilities", True)
-        logits, hidden, attention = intermediates(model, inputs, own)
-        torch.testing.assert_close(logits, outputs.logits, rtol=1e-4, atol=1e-5)
+    for layer, heads in ((0, 4), (1, 3)):
+        logits, hidden, attention = intermediates(model, inputs, Compared([layer], heads, "probabilities", True))
+        torch.testing.assert_close(logits, outputs.logits, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(hidden[:, 0], outputs.hidden_states[0])
-        torch.testing.assert_close(hidden[:, 1][real], outputs.hidden_states[layer + 1][real], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(hidden[:, 1][real], outputs.hidden_states[layer + 1][real], rtol=1e-4, atol=1e-4)
         expected = outputs.attentions[layer].transpose(1, 2)[real]  # of real queries
-        torch.testing.assert_close(attention[:, 0].transpose(1, 2)[real], expected, rtol=1e-4, atol=1e-5)
-        scores = intermediates(model, inputs, Compared([layer], groups, "scores", False)).attention[:, 0]
-        masked = scores.masked_fill(~real[:, None, None], -torch.inf)
-        torch.testing.assert_close(masked.softmax(-1).transpose(1, 2)[real], expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(attention[:, 0].transpose(1, 2)[real], expected, rtol=1e-4, atol=1e-4)
+        scores = intermediates(model, inputs, Compared([layer], heads, "scores", False)).attention[:, 0]
+        queries, keys = (linears(model, part)[layer](outputs.hidden_states[layer]) for part in ("query", "key"))
+        for row, head in itertools.product(range(3), range(heads)):
+            mine, n = slice(head * SIZE, (head + 1) * SIZE), lengths[row]
+            expected = queries[row, :n, mine] @ keys[row, :n, mine].T / math.sqrt(SIZE)
+            torch.testing.assert_close(scores[row, head, :n, :n], expected, rtol=1e-4, atol=1e-4)
+        assert scores.std() > 0.5 and attention.std() > 0.05, "attention is not flat"
+
+
+@pytest.mark.parametrize("kind", ["scores", "probabilities"])
+def test_dropout_touches_no_attention_that_is_compared(network, kind):
+    (model, inputs, _), own = network, Compared([0], 4, kind, False)
+    still = intermediates(model, inputs, own)
     model.train()
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.5 if name.endswith(("attention.self.dropout", "attention.dropout")) else 0.0
-    trained = intermediates(model, inputs, Compared([0], 4, "probabilities", False))
-    assert not torch.allclose(trained.logits, outputs.logits, atol=1e-4), "dropout is on"
-    own = trained.attention[:, 0].transpose(1, 2)[real]
-    torch.testing.assert_close(own, outputs.attentions[0].transpose(1, 2)[real], rtol=1e-4, atol=1e-5)
+    trained = intermediates(model, inputs, own)
+    assert not torch.allclose(trained.logits, still.logits, atol=1e-3), "dropout is on"
+    torch.testing.assert_close(trained.attention, still.attention)
+
+
+@pytest.mark.parametrize("kind", ["scores", "probabilities"])
+def test_attention_is_compared_in_full_precision_where_training_is_not(network, kind):
+    model, inputs, _ = network
+    model.forward = torch.autocast("cpu", dtype=torch.bfloat16)(model.forward)  # as accelerate does it
+    attention = intermediates(model, inputs, Compared([0], 4, kind, False)).attention
+    assert linears(model, "query")[0].weight.dtype == attention.dtype == torch.float32
+    assert not torch.equal(attention, attention.bfloat16().float())
+
+
+def test_a_layer_of_the_teacher_may_meet_several_of_the_students(distillation, tmp_path):
+    _, tokenizer, data, teacher = distillation
+    theirs = compared([0, 0, 1])
+    data, stored = teacher_targets(data, teacher, tokenizer, theirs, tmp_path / "targets")
+    batch = batch_of(data.select([1]), tokenizer)
+    for kept, live in zip(stored(batch), LiveTargets(teacher, theirs)(batch), strict=True):
+        torch.testing.assert_close(kept, live, rtol=1e-3, atol=1e-3)
+        assert torch.equal(live[:, 0], live[:, 1]) and not torch.equal(live[:, 1], live[:, 2])
+
+
+def test_the_embedding_output_takes_room_only_if_it_is_compared(tmp_path):
+    without, whole = (StoredTargets(tmp_path, LENGTHS, what, width=32).bytes() for what in (TEACHER, WHOLE))
+    assert whole - without == 2 * 32 * sum(LENGTHS)
 
 
 def test_a_loss_that_compares_nothing_is_an_error(distillation):
