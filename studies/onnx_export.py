@@ -8,6 +8,7 @@ import argparse
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -27,7 +28,7 @@ from fincompress.networks.scores import macro_f1
 from fincompress.runtimes.convert import as_onnx, carry, fused
 
 PLAIN, CHOSEN = "fp32, plain operators", "int8 of 7 bits, fused (what `ptq` writes)"
-FORMS = {
+FORMS: dict[str, dict[str, Any]] = {
     PLAIN: {"fuse": False, "bits": None},
     "fp32, fused": {"fuse": True, "bits": None},
     "int8 of 7 bits, plain operators": {"fuse": False, "bits": 7},

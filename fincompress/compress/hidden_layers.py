@@ -16,7 +16,7 @@ without padding. If the disk is too small for them, the teacher runs on every ba
 
 import math
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -265,7 +265,7 @@ def _queries_and_keys(
     keys: dict[int, torch.Tensor] = {}
     size, handles = head_size(model.config), []
 
-    def keep(given: dict[int, torch.Tensor], layer: int):
+    def keep(given: dict[int, torch.Tensor], layer: int) -> Callable[..., None]:
         def hook(module, inputs, output):
             given[layer] = output.float().unflatten(-1, (-1, size)).transpose(1, 2)
 

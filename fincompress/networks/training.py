@@ -112,17 +112,18 @@ def set_dropout(model: PreTrainedModel, probability: float) -> None:
             module.p = probability
 
 
-def half_precision() -> dict[str, bool]:
-    """Which half precision training uses: bf16 on a GPU that computes in it, fp16 on another, none without a GPU.
+def half_precision() -> tuple[bool, bool]:
+    """Whether training uses bf16, on a GPU that computes in it, or fp16, on another; neither without a GPU.
 
-    A T4 says that it supports bf16, but it only emulates it, slower than fp32.
+    Of a T4, torch says by default that it supports bf16, which it only emulates.
     """
     gpu = torch.cuda.is_available()
     bf16 = gpu and torch.cuda.is_bf16_supported(including_emulation=False)
-    return {"bf16": bf16, "fp16": gpu and not bf16}
+    return bf16, gpu and not bf16
 
 
 def _arguments(params: TrainingParams, seed: int, scratch: Path) -> TrainingArguments:
+    bf16, fp16 = half_precision()
     return TrainingArguments(
         output_dir=str(scratch),
         num_train_epochs=params.epochs,
@@ -145,7 +146,8 @@ def _arguments(params: TrainingParams, seed: int, scratch: Path) -> TrainingArgu
         seed=seed,
         use_cpu=processes() > 1 and not torch.cuda.is_available(),  # otherwise several processes want a GPU each
         ddp_find_unused_parameters=False,  # none are, although the projections of `ikd` are used outside the model
-        **half_precision(),
+        bf16=bf16,
+        fp16=fp16,
         dataloader_pin_memory=torch.cuda.is_available(),
         disable_tqdm=not sys.stderr.isatty(),
         report_to="none",

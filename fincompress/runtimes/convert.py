@@ -1,7 +1,7 @@
 """Convert a checkpoint to another runtime's format, as a self-contained folder with its tokenizer."""
 
-import io
 import shutil
+import tempfile
 from collections.abc import Collection
 from pathlib import Path
 
@@ -38,21 +38,22 @@ def as_onnx(model: PreTrainedModel, inputs: Collection[str] | None = None) -> on
             position counts as real.
     """
     model.set_attn_implementation("eager")
-    example, buffer = _example(model), io.BytesIO()
+    example = _example(model)
     if inputs is not None:
         example = {name: tensor for name, tensor in example.items() if name in inputs}
-    with quiet():
+    with tempfile.TemporaryDirectory() as temporary, quiet():
+        file = Path(temporary) / "model.onnx"
         torch.onnx.export(
             _Logits(model).eval(),
             tuple(example.values()),
-            buffer,
+            file,
             input_names=list(example),
             output_names=["logits"],
             dynamic_axes={name: {0: "batch", 1: "length"} for name in example},
             opset_version=OPSET,
             dynamo=False,
         )
-    graph = onnx.load_from_string(buffer.getvalue())
+        graph = onnx.load(file)
     for node in graph.graph.node:  # the exporter's notes: stack traces with paths on this machine
         node.doc_string = ""
     return graph

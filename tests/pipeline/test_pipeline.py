@@ -4,7 +4,6 @@ import csv
 import importlib
 import io
 import itertools
-import json
 import os
 import re
 import signal
@@ -39,16 +38,25 @@ def test_full_run_leaves_metrics_tables_and_figures(finished_project):
     converted = {f"{name}{suffix}" for name in NETWORKS for suffix in ("", "_ov_int8", "_ort_int8")}
     others = {"teacher_ort_fp32", "teacher_ov_fp32", "teacher_torch_int8", "qat", "bag_of_words"}
     assert set(records) == converted | others
-    assert len({json.dumps(_keys(record)) for record in records.values()}) == 1
+    assert len({tuple(record) for record in records.values()}) == 1
     sizes = [(records[name]["parameters"], records[name]["size_mb"]) for name in ("prune50", "prune30", "teacher")]
     assert sizes[0] < sizes[1] < sizes[2] and sizes[0][1] < sizes[1][1] < sizes[2][1]
     for runtime in ("ort", "ov"):
         assert records[f"teacher_{runtime}_fp32"]["macro_f1"] == pytest.approx(records["teacher"]["macro_f1"], abs=0.03)
     assert records["qat"]["parameters"] == records["ikd"]["parameters"] < records["teacher"]["parameters"]
-    gains = [
-        (r["speedup"], r["compression_gain"], r["runtime_gain"]) for n, r in records.items() if n != "bag_of_words"
-    ]
-    assert all(total == pytest.approx(first * second, rel=0.02) for total, first, second in gains)
+    for ending in ("", "_padded"):
+        for record in (record for name, record in records.items() if name != "bag_of_words"):
+            total, *causes = (record[f"{key}{ending}"] for key in ("speedup", "compression_gain", "runtime_gain"))
+            assert total["value"] == pytest.approx(causes[0]["value"] * causes[1]["value"], rel=0.02)
+            assert total["low"] <= total["value"] <= total["high"]
+    for record in records.values():
+        both = record["forward_ms"]["p50"] + record["tokenise_ms"]
+        assert record["latency_ms"]["p50"] == pytest.approx(both, rel=0.5) and record["latency_ms"]["p50"] > 0
+    assert {name for name, record in records.items() if record["int8_peak_share"] is not None} == {
+        name for name in records if name.endswith("_int8") or name == "qat"
+    }
+    weights = read_json(finished_project.root / "metrics/about/models.json")["weights"]
+    assert set(weights) == converted | {"qat"} and len(set(weights.values())) == len(weights)
     assert {path.name for path in (finished_project.root / "plots/figures").iterdir()} == {
         f"{name}.png"
         for name in (
@@ -69,10 +77,6 @@ def test_full_run_leaves_metrics_tables_and_figures(finished_project):
     }
     samples = pd.read_csv(finished_project.root / "plots/tables/latency_samples.csv")
     assert (samples.groupby(["variant", "protocol"]).size() == 20).all()
-
-
-def _keys(record: dict) -> list:
-    return [(key, list(value) if isinstance(value, dict) else None) for key, value in record.items()]
 
 
 @pytest.mark.parametrize("network", PIPELINES["side_by_side"].networks, ids=lambda network: network.name)

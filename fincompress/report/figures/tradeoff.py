@@ -1,5 +1,7 @@
 """What each variant costs and keeps: macro F1 against latency."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
@@ -35,8 +37,8 @@ def f1_against_latency(records: dict[str, dict], protocol: str) -> Figure:
         ylabel="test macro F1",
         title="What each variant costs and keeps",
     )
-    ring = {"marker": "o", "markerfacecolor": "none", "markeredgecolor": INK, "markeredgewidth": 2.2, "markersize": 9}
-    front_ring = plt.Line2D([], [], linestyle="", label="Pareto front\n(of validation)", **ring)
+    ring: Any = {"marker": "o", "markersize": 9, "markerfacecolor": "none", "markeredgecolor": INK}
+    front_ring = plt.Line2D([], [], linestyle="", label="Pareto front\n(of validation)", markeredgewidth=2.2, **ring)
     colour_and_marker_legend(axes, palette, "area: size on disk", [front_ring])
     figure.canvas.draw()  # settles the layout before labels are placed
     labels = {name: f"{name}\n{records[name]['size_mb']:.3g} MB" for name in front}
