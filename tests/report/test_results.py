@@ -115,10 +115,11 @@ def test_the_summary_is_all_about_the_fastest_variant_within_the_margin():
         f"{own['throughput_per_s']:,.0f} sentences a second",
         f"macro F1 is {own['macro_f1']:.3f}, a change of {change(own['macro_f1_change'])} points",
         f"{ratio(own['speedup']).replace('×', '')} times as fast",
-        "Over 3 seeds the change is ",
     ):
         assert figure in text
     assert "Over" not in summary(make_results(spread={}))
+    over = {"macro_f1": {"values": [0.8] * 5, "change": {"value": -0.012, "low": -0.02, "high": -0.004}}}
+    assert "Over 5 seeds the change is -1.2 [-2.0, -0.4] points" in summary(make_results(spread={best: over}))
     assert summary(make_results(best="teacher")).startswith("No variant is faster than `teacher`")
 
 
