@@ -15,6 +15,7 @@ from fincompress.benchmark.records import (
     calibration_table,
     flips,
     int8_operations,
+    kept_weights,
     parameter_counts,
     predictions,
     variant_metrics,
@@ -61,7 +62,7 @@ def main(
         parameters = parameter_counts(variants, models)
         operations = int8_operations(variants, models, params.benchmark.padded_length)
         results = variant_metrics(variants, measured, splits, parameters, operations, params.evaluate, params.seed)
-        about = describe(models, pipeline, sorted(set(splits["test"]["source"])), variants)
+        weights = kept_weights(variants, models)
     test = splits["test"]
     with atomic_folder(metrics / "variants") as folder:
         for name, record in results.items():
@@ -85,7 +86,8 @@ def main(
         "disturbed_turns": measured.disturbed_turns(),
     }
     write_json(metrics / "about" / "environment.json", machine)
-    write_json(metrics / "about" / "models.json", about)
+    origins = describe(models, pipeline, sorted(set(test["source"])))
+    write_json(metrics / "about" / "models.json", {**origins, "weights": weights})
 
 
 if __name__ == "__main__":

@@ -1,12 +1,9 @@
 """What the models came from, and which test rows their checkpoint had seen before: `metrics/about/models.json`."""
 
-from collections.abc import Iterable
 from pathlib import Path
 
 from fincompress.core.files import read_json
 from fincompress.core.registry import Pipeline
-from fincompress.core.variants import Variant
-from fincompress.runtimes.registry import weights_digest
 
 TRAINED_ON = {
     "prosusai/finbert": {
@@ -75,13 +72,12 @@ def contamination(checkpoints: list[str], trained_on: list[str], sources: list[s
     }
 
 
-def describe(models: Path, pipeline: Pipeline, sources: list[str], measured: Iterable[Variant] = ()) -> dict:
+def describe(models: Path, pipeline: Pipeline, sources: list[str]) -> dict:
     """What the teacher and the student in `models` started from, and what follows for the scores.
 
     Args:
         pipeline: what the models are of; its `kd` has the student, if there is one.
         sources: those that the test split has.
-        measured: variants, of which those that are kept in `models` are named with a hash of their weights.
     """
     teacher = read_json(models / pipeline.reference / "training.json")
     has_student = any(network.name == "kd" for network in pipeline.networks)
@@ -92,9 +88,4 @@ def describe(models: Path, pipeline: Pipeline, sources: list[str], measured: Ite
         "student": student["origin"],
         "contamination": contamination(starts, teacher["trained_on"], sources),
         "published": teacher["published"],
-        "weights": {
-            variant.name: weights_digest(variant.folder, variant.runtime)
-            for variant in measured
-            if variant.folder.is_relative_to(models) and not variant.shipped
-        },
     }

@@ -19,6 +19,7 @@ from fincompress.core.sections import EvaluateParams
 from fincompress.core.variants import FLOOR, Variant, reference_of
 from fincompress.networks.scores import breakdown, scores
 from fincompress.runtimes.base import probabilities
+from fincompress.runtimes.registry import weights_digest
 
 
 def count_parameters(checkpoint: Path) -> int:
@@ -47,6 +48,12 @@ def trained_checkpoint(variant: Variant, models: Path) -> Path:
     if (checkpoint / "model.safetensors").is_file():
         return checkpoint
     return models / read_json(checkpoint / "training.json")["source"]
+
+
+def kept_weights(variants: list[Variant], models: Path) -> dict[str, str]:
+    """Variant that is kept in `models` -> a hash of its weights, by which an export finds its record."""
+    kept = [variant for variant in variants if variant.folder.is_relative_to(models) and not variant.shipped]
+    return {variant.name: weights_digest(variant.folder, variant.runtime) for variant in kept}
 
 
 def int8_operations(variants: list[Variant], models: Path, length: int) -> dict[str, int]:
