@@ -54,7 +54,7 @@ def export(checkpoint: Path, folder: Path, fuse: bool, bits: int | None, inputs:
     model = load_model(str(checkpoint))
     graph = as_onnx(model, inputs)
     if fuse:
-        graph = fused(graph, model.config)
+        graph = fused(graph, model)
     folder.mkdir(parents=True)
     carry(checkpoint, folder)
     if bits is None:
@@ -111,10 +111,10 @@ def page(rows: list[dict], machine: dict, runs: int, command: str) -> str:
     lines = [
         "# How networks are exported to ONNX Runtime",
         "",
-        "Fused operators (attention, GELU, normalisation and embeddings in one each, by `onnxruntime.transformers`)",
-        "against plain ones, and int8 weights of 7 bits against 8. Weights of 8 bits saturate on CPUs without int8 dot",
-        "products (VNNI), where labels then change; those of 7 bits say the same on every CPU. Scores are macro F1 on",
-        "validation and test; *changed* counts test labels that are not those of fp32. Times are medians of",
+        "Attention as one operator a layer (by `onnxruntime.transformers`) against plain operators, and int8 weights",
+        "of 7 bits against 8. Weights of 8 bits saturate on CPUs without int8 dot products (VNNI), where labels then",
+        "change; those of 7 bits say the same on every CPU. Scores are macro F1 on validation and test; *changed*",
+        "counts test labels that are not those of fp32. Times are medians of",
         f"{runs} forward passes, one text at a time, at real lengths and padded to {PADDED} word pieces; *short* is a",
         f"text of {SHORT} pieces from text to label, which shows a warm session's fixed cost.",
     ]

@@ -66,7 +66,7 @@ def to_onnx_int8(checkpoint: Path, out: Path, params: QuantizationParams, texts:
     """
     source = load_model(str(checkpoint))
     with atomic_folder(out) as folder:
-        quantize_onnx(fused(as_onnx(source), source.config), folder / "model.onnx", params.keep_classifier_float)
+        quantize_onnx(fused(as_onnx(source), source), folder / "model.onnx", params.keep_classifier_float)
         carry(checkpoint, folder)
 
 

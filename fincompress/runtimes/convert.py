@@ -2,17 +2,18 @@
 
 import shutil
 import tempfile
+import warnings
 from collections.abc import Collection
 from pathlib import Path
 
 import onnx
 import torch
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from fincompress.core.files import atomic_folder
 from fincompress.networks.architectures import architecture_of
 from fincompress.networks.checkpoints import load_model
-from fincompress.networks.structure import is_pruned
+from fincompress.networks.structure import head_size, structure_of
 from fincompress.runtimes.quiet import openvino, quiet
 
 OPSET = 17
@@ -20,10 +21,10 @@ _CARRIED = ("config.json", "tokenizer.json", "tokenizer_config.json")
 
 
 def to_onnx(checkpoint: Path, out: Path) -> None:
-    """Write `out/model.onnx` (fp32, dynamic batch and length, fused) and whatever else inference needs."""
+    """Write `out/model.onnx` (fp32, dynamic batch and length, `fused`) and whatever else inference needs."""
     model = load_model(str(checkpoint))
     with atomic_folder(out) as folder:
-        onnx.save(fused(as_onnx(model), model.config), folder / "model.onnx")
+        onnx.save(fused(as_onnx(model), model), folder / "model.onnx")
         carry(checkpoint, folder)
 
 
@@ -59,28 +60,42 @@ def as_onnx(model: PreTrainedModel, inputs: Collection[str] | None = None) -> on
     return graph
 
 
-def fused(graph: onnx.ModelProto, config: PreTrainedConfig) -> onnx.ModelProto:
-    """The same network in ONNX Runtime's own operators: one each for attention, GELU, normalisation and embeddings.
+def fused(graph: onnx.ModelProto, model: PreTrainedModel) -> onnx.ModelProto:
+    """The same network with one operator `Attention` in every encoder layer, or `graph`, with a warning, if that fails.
 
-    What that gains is measured in docs/results/onnx_export.md. Attention stays in plain operators where heads were
-    removed, because the fused operator has as many in every layer.
+    Attention alone is fused (docs/results/onnx_export.md has what that gains), because more is slower on CPUs: ONNX
+    Runtime fuses GELU itself when it loads a file, and its SkipLayerNormalization takes longer than the addition and
+    the normalisation that it stands for. Fused embeddings would also round the weights of their normalisation to int8.
+
+    It fails if the optimiser does not recognise how the layers are written, which a release of transformers may change.
+    The answers are the same either way, but take longer.
+
+    Args:
+        graph: what `as_onnx` makes of `model`; changed in place where the fusion succeeds.
     """
-    from onnxruntime.transformers.fusion_options import FusionOptions
+    from onnxruntime.transformers.fusion_options import FusionOptions  # here: it adds its folder to sys.path
     from onnxruntime.transformers.optimizer import optimize_model
 
-    options = FusionOptions("")
-    options.use_raw_attention_mask(False)  # texts are padded at their end, so the mask can be fed as a length
-    options.enable_attention = not is_pruned(config)
+    heads, plain = [len(kept) for kept in structure_of(model).kept_heads], onnx.ModelProto()
+    plain.CopyFrom(graph)
+    options = FusionOptions("encoder")
+    options.use_raw_attention_mask()  # of any pattern; the default requires padding at the end
+    options.enable_skip_layer_norm = options.enable_bias_skip_layer_norm = False
+    options.enable_gelu = options.enable_bias_gelu = options.enable_embed_layer_norm = False
+    width = max(heads) * head_size(model.config)
     with quiet():
         optimised = optimize_model(
-            graph,
-            num_heads=config.num_attention_heads,
-            hidden_size=config.hidden_size,
-            optimization_options=options,
-            opt_level=0,
+            graph, num_heads=max(heads), hidden_size=width, optimization_options=options, opt_level=0
         )
-    optimised.topological_sort()
-    optimised.model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))  # of the fused operators
+        optimised.topological_sort()
+    layers = [node for node in optimised.model.graph.node if node.op_type == "Attention"]
+    if len(layers) != len(heads):
+        seen = f"attention was recognised in {len(layers)} of {len(heads)} layers"
+        warnings.warn(f"{seen}: exported in plain operators, which are slower", stacklevel=2)
+        return plain
+    for node, count in zip(layers, heads, strict=True):  # the optimiser gave all of them as many as the largest
+        next(attribute for attribute in node.attribute if attribute.name == "num_heads").i = count
+    optimised.model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))  # of the fused operator
     return optimised.model
 
 

@@ -9,6 +9,7 @@ import onnx
 import pytest
 import torch
 from conftest import LABELS, ROOT, make_tokenizer
+from onnxruntime.transformers.fusion_options import FusionOptions
 from transformers import AutoModelForSequenceClassification as AutoClassifier
 from transformers import BertConfig, DistilBertConfig, RobertaConfig
 
@@ -151,14 +152,46 @@ def test_a_student_of_every_architecture_learns_from_all_of_its_teacher(checkpoi
 def test_every_architecture_is_fused_for_onnx_runtime_at_equal_logits(checkpoint, tmp_path):
     to_onnx(checkpoint, tmp_path / "onnx")
     operators = Counter(node.op_type for node in onnx.load(tmp_path / "onnx" / "model.onnx").graph.node)
-    layers = len(structure_of(load_model(str(checkpoint))).kept_heads)
-    assert operators["Attention"] == operators["BiasGelu"] == layers
-    assert operators["SkipLayerNormalization"] == 2 * layers and not operators["Softmax"]
+    assert operators["Attention"] == len(structure_of(load_model(str(checkpoint))).kept_heads)
+    assert not operators["Softmax"]
     texts = some_rows()["text"].tolist()
     expected = predict_logits(open_classifier(checkpoint, "torch", 1), texts)
     for batch_size in (1, 5):  # lengths and batches that the example of the export did not have
         found = predict_logits(open_classifier(tmp_path / "onnx", "onnxruntime", 1), texts, batch_size)
         np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@every_architecture
+def test_a_pruned_network_is_fused_with_each_layers_own_number_of_heads(checkpoint, tmp_path):
+    model, tokenizer = load_model(str(checkpoint)), load_tokenizer(str(checkpoint))
+    remove(model, [(0, 1), (2, 0), (2, 3)], [np.arange(5), np.arange(9), np.arange(3)])
+    save(model, tokenizer, tmp_path / "pruned", {})
+    to_onnx(tmp_path / "pruned", tmp_path / "onnx")
+    nodes = [node for node in onnx.load(tmp_path / "onnx" / "model.onnx").graph.node if node.op_type == "Attention"]
+    heads = [attribute.i for node in nodes for attribute in node.attribute if attribute.name == "num_heads"]
+    assert heads == [3, 4, 2]
+    texts = some_rows()["text"].tolist()
+    expected = predict_logits(open_classifier(tmp_path / "pruned", "torch", 1), texts)
+    found = predict_logits(open_classifier(tmp_path / "onnx", "onnxruntime", 1), texts)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_network_whose_attention_is_not_recognised_is_exported_in_plain_operators_with_a_warning(
+    tmp_path, monkeypatch
+):
+    save(AutoClassifier.from_config(CONFIGS["bert"]), make_tokenizer(), tmp_path / "checkpoint", {})
+    monkeypatch.setattr("onnxruntime.transformers.fusion_options.FusionOptions", Unable)
+    with pytest.warns(UserWarning, match="attention was recognised in 0 of 3 layers: exported in plain operators"):
+        to_onnx(tmp_path / "checkpoint", tmp_path / "onnx")
+    operators = Counter(node.op_type for node in onnx.load(tmp_path / "onnx" / "model.onnx").graph.node)
+    assert operators["Softmax"] == 3 and not operators["Attention"]
+
+
+class Unable(FusionOptions):
+    """Options with which the optimiser recognises no attention."""
+
+    def __setattr__(self, name, value):
+        super().__setattr__(name, False if name == "enable_attention" else value)
 
 
 @every_architecture
