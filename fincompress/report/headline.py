@@ -116,7 +116,7 @@ def _shares(results: Results, steps: dict[str, str]) -> list[str]:
     for which, title in enumerate(("size", "speed")):
         whole = math.log(_gains(results, names[0], names[-1])[which])
         parts = [
-            f"{100 * math.log(_gains(results, before, name)[which]) / whole:.0f} % by `{name}`"
+            f"{100 * math.log(_gains(results, before, name)[which]) / whole:z.0f} % by `{name}`"
             for before, name in pairwise(names)
         ]
         words.append(f"of the gain in {title}, {', '.join(parts)}")

@@ -15,6 +15,7 @@ from local_server import serving
 from fincompress.cli import drive
 from fincompress.core.errors import InputError
 
+pytestmark = pytest.mark.e2e
 CLIENT_ID, SECRET = CLIENT["client_id"], CLIENT["client_secret"]
 
 

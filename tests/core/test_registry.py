@@ -89,6 +89,7 @@ def add_network(clone: Path) -> None:
     )
 
 
+@pytest.mark.e2e
 def test_a_further_network_is_an_entry_a_section_and_a_stage(clone):
     add_network(clone)
     assert touched(clone) == {"fincompress/core/registry.py", "params.yaml", "dvc.yaml"}
