@@ -6,7 +6,7 @@ from typing import Protocol
 
 import pandas as pd
 
-from fincompress.benchmark.latency import not_told_from
+from fincompress.benchmark.latency import TOLD_APART, not_told_from
 from fincompress.core.errors import InputError
 from fincompress.core.files import read_json
 from fincompress.core.params import load_params
@@ -60,7 +60,7 @@ class Results:
     environment: dict  # metrics/about/environment.json
     models: dict  # metrics/about/models.json
     breakdown: pd.DataFrame
-    ties: list[str]  # variants whose latency at real lengths cannot be told from that of `best`
+    ties: list[str] | None  # variants whose latency at real lengths cannot be told from that of `best`, see `ties_with`
     spread: dict[str, dict]  # variant -> score -> what seeds.json says; empty if that is of another run
     params: Judgement
 
@@ -91,10 +91,23 @@ def load_results(metrics: Path = METRICS, tables: Path = TABLES, params: Judgeme
         _json(about / "environment.json"),
         _json(about / "models.json"),
         breakdown,
-        not_told_from(_table(tables / "latency_rounds.csv"), "real", best),
+        ties_with(best, _table(tables / "latency_rounds.csv")),
         matching_spread(_json(seeds) if (seeds := about / "seeds.json").is_file() else {}, records),
         judgement,
     )
+
+
+def ties_with(best: str, rounds: pd.DataFrame) -> list[str] | None:
+    """What `not_told_from` says of a variant; None where its rounds are too few to tell it from any of the others.
+
+    Args:
+        rounds: the content of plots/tables/latency_rounds.csv.
+    """
+    count = rounds.loc[rounds["variant"] == best, "round"].nunique()
+    others = rounds["variant"].nunique() - 1
+    if others and 2 * 0.5**count > TOLD_APART / others:  # the p-value of being the faster in every round
+        return None
+    return not_told_from(rounds, "real", best)
 
 
 def load_metrics(folder: Path = METRICS) -> dict[str, dict]:

@@ -80,6 +80,8 @@ def markdown_table(results: Results, columns: Columns, variants: Iterable[str] |
 
 def ties(results: Results) -> str:
     """Which latencies at real lengths the machine was too noisy to tell from the best one, as a sentence."""
+    if results.ties is None:
+        return "The rounds are too few to tell latencies apart by who is the faster how often; the intervals say more."
     if not results.ties:
         return f"The rounds tell the latency of `{results.best}` at real lengths from all others."
     names = ", ".join(f"`{name}`" for name in results.ties)

@@ -32,6 +32,7 @@ from fincompress.report.results import (
     load_results,
     matching_spread,
     pareto_front,
+    ties_with,
 )
 from fincompress.report.tables import (
     by_source,
@@ -270,6 +271,19 @@ def test_latencies_too_close_to_tell_are_named():
         "Too close to the latency of `a` at real lengths for the rounds to tell apart: `b`, `c`."
     )
     assert ties(make_results(best="a", ties=[])).endswith("latency of `a` at real lengths from all others.")
+    assert ties(make_results(best="a", ties=None)).startswith("The rounds are too few to tell latencies apart")
+
+
+def test_too_few_rounds_for_so_many_variants_are_told_from_ties():
+    """Six rounds can tell one other variant (p = 0.031), but not two after correction; seven can (p = 0.016)."""
+
+    def rounds(count: int, others: str) -> pd.DataFrame:
+        medians = {"a": 1.0, **dict.fromkeys(others, 2.0)}
+        rows = [(name, "real", number, ms) for name, ms in medians.items() for number in range(count)]
+        return pd.DataFrame(rows, columns=["variant", "protocol", "round", "p50_ms"])
+
+    assert ties_with("a", rounds(6, "b")) == [] and ties_with("a", rounds(6, "bc")) is None
+    assert ties_with("a", rounds(7, "bc")) == [] and ties_with("a", rounds(1, "")) == []
 
 
 def test_only_what_is_between_markers_changes():
