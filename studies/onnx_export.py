@@ -28,13 +28,14 @@ from fincompress.networks.scores import macro_f1
 from fincompress.runtimes.convert import as_onnx, carry, fused
 
 PLAIN, CHOSEN = "fp32, plain operators", "int8 of 7 bits, fused (what `ptq` writes)"
+NO_MASK = "int8 of 7 bits, plain operators, without mask and token types"
 FORMS: dict[str, dict[str, Any]] = {
     PLAIN: {"fuse": False, "bits": None},
     "fp32, fused": {"fuse": True, "bits": None},
     "int8 of 7 bits, plain operators": {"fuse": False, "bits": 7},
     "int8 of 8 bits, fused": {"fuse": True, "bits": 8},
     CHOSEN: {"fuse": True, "bits": 7},
-    "the same without mask and token types": {"fuse": True, "bits": 7, "inputs": ("input_ids",)},
+    NO_MASK: {"fuse": False, "bits": 7, "inputs": ("input_ids",)},  # the optimiser knows no attention without a mask
 }
 """What a row is called -> how the network is exported."""
 SHORT, PADDED = 8, 128  # word pieces
