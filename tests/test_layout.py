@@ -1,6 +1,7 @@
 """The plan of the library: rooms on floors, no circle, a ground floor that needs no room, serving without torch."""
 
 import ast
+import os
 import subprocess
 import sys
 
@@ -112,3 +113,13 @@ def test_tests_mirror_the_rooms():
 def test_no_module_is_too_long_to_read():
     lengths = {path.relative_to(ROOT).as_posix(): len(path.read_text().splitlines()) for path in MODULES}
     assert {name: lines for name, lines in lengths.items() if lines > 350} == {}
+
+
+@pytest.fixture(scope="module")
+def shared():
+    """Something that the tests of a module share."""
+
+
+@pytest.mark.skipif("PYTEST_XDIST_WORKER" not in os.environ, reason="one process runs all tests")
+def test_tests_that_share_a_fixture_of_their_module_go_to_one_worker(shared, request):
+    assert request.node.nodeid.endswith("@test_layout"), "pytest-xdist did not see the group that conftest.py gave it"
