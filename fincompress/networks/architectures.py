@@ -15,12 +15,14 @@ class Architecture:
     """Where an encoder keeps its linear layers, and which inputs it takes."""
 
     layers: str  # the list of encoder layers, below the base model
-    query: str  # this and the next five are below a layer
+    query: str  # this and the next seven are below a layer
     key: str
     value: str
     attention_output: str
     intermediate: str
     output: str
+    attention_norm: str  # the normalisations of a layer, after attention and after the feed-forward part
+    output_norm: str
     classifier: tuple[str, ...]  # linear layers between the encoder and the logits, below the classifier
     inputs: tuple[str, ...]  # what its forward pass takes, all [batch, seq]
     intermediate_size: str = "intermediate_size"  # the key in its configuration
@@ -35,6 +37,8 @@ _BERT: dict[str, Any] = {
     "attention_output": "attention.output.dense",
     "intermediate": "intermediate.dense",
     "output": "output.dense",
+    "attention_norm": "attention.output.LayerNorm",
+    "output_norm": "output.LayerNorm",
 }
 
 ARCHITECTURES = {
@@ -51,9 +55,16 @@ ARCHITECTURES = {
         attention_output="attention.out_lin",
         intermediate="ffn.lin1",
         output="ffn.lin2",
+        attention_norm="sa_layer_norm",
+        output_norm="output_layer_norm",
         classifier=("pre_classifier", "classifier"),
         inputs=("input_ids", "attention_mask"),
         intermediate_size="hidden_dim",
+    ),
+    "electra": Architecture(
+        **_BERT,
+        classifier=("classifier.dense", "classifier.out_proj"),
+        inputs=("input_ids", "attention_mask", "token_type_ids"),
     ),
     "roberta": Architecture(
         **_BERT,

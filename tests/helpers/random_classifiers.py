@@ -4,12 +4,20 @@ import copy
 
 import torch
 from conftest import LABELS
-from transformers import AutoModelForSequenceClassification, BertConfig, DistilBertConfig, RobertaConfig
+from transformers import AutoModelForSequenceClassification, BertConfig, DistilBertConfig, ElectraConfig, RobertaConfig
 
 LAYERS, HEADS, SIZE, WIDTH = 3, 4, 8, 64
 SAME = {"vocab_size": 600, "num_labels": 3}
 CONFIGS = {
     "bert": BertConfig(
+        hidden_size=32,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS,
+        intermediate_size=WIDTH,
+        **SAME,
+    ),
+    "electra": ElectraConfig(
+        embedding_size=16,
         hidden_size=32,
         num_hidden_layers=LAYERS,
         num_attention_heads=HEADS,
@@ -51,6 +59,6 @@ def classifier(model_type: str = "bert"):
 def logits(model, tokenizer) -> torch.Tensor:
     """Of `TEXTS`, [texts, labels]."""
     batch = tokenizer(TEXTS, padding=True, return_tensors="pt")
-    names = ["input_ids", "attention_mask"] + ["token_type_ids"] * (model.config.model_type == "bert")
+    names = ["input_ids", "attention_mask"] + ["token_type_ids"] * (model.config.model_type in ("bert", "electra"))
     with torch.inference_mode():
         return model(**{name: batch[name] for name in names}).logits

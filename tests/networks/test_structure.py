@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import ROOT
 from random_classifiers import CONFIGS, HEADS, LAYERS, REMOVED, SIZE, TEXTS, classifier, logits
-from transformers import BertConfig, ElectraConfig, ElectraForSequenceClassification
+from transformers import BertConfig, MPNetConfig, MPNetForSequenceClassification
 
 from fincompress.compress.student import build_student
 from fincompress.core.errors import InputError
@@ -65,9 +65,9 @@ def test_the_last_head_of_a_layer_cannot_be_removed():
 
 
 def test_another_architecture_is_one_clear_error():
-    with pytest.raises(InputError, match="type `electra` is not supported; take one of type bert, distilbert"):
+    with pytest.raises(InputError, match="type `mpnet` is not supported; take one of type bert, distilbert"):
         structure_of(
-            ElectraForSequenceClassification(ElectraConfig(num_hidden_layers=1, hidden_size=8, num_attention_heads=2))
+            MPNetForSequenceClassification(MPNetConfig(num_hidden_layers=1, hidden_size=8, num_attention_heads=2))
         )
 
 
