@@ -1,0 +1,106 @@
+"""Fisher information against finite differences, and the refit against least squares."""
+
+import numpy as np
+import pytest
+import torch
+from random_classifiers import HEADS, LAYERS, SIZE, WIDTH, classifier
+
+from fincompress.compress.fisher import fisher_information, input_products, refitted, remove_refitted
+from fincompress.networks.batches import length_batches
+from fincompress.networks.structure import linears, remove, structure_of
+
+TYPES = ("bert", "distilbert", "roberta", "electra")
+
+
+def log_probabilities(model, tokenizer, rows) -> torch.Tensor:
+    """[rows, labels], float64."""
+    found = torch.empty(len(rows), 3, dtype=torch.float64)
+    with torch.inference_mode():
+        for places, batch in length_batches(rows, tokenizer):
+            names = ["input_ids", "attention_mask"]
+            found[places] = model(**{name: batch[name] for name in names}).logits.double().log_softmax(dim=-1)
+    return found
+
+
+def scaled(module, start: int, end: int, factor: float):
+    """While the hook is there, these inputs of a linear layer are multiplied."""
+
+    def apply(_module, inputs):
+        values = inputs[0].clone()
+        values[..., start:end] *= factor
+        return values
+
+    return module.register_forward_pre_hook(apply)
+
+
+@pytest.mark.parametrize(("part", "width"), [("attention_output", SIZE), ("output", 1)])
+def test_the_information_is_that_of_finite_differences(part, width, rows, tokenizer):
+    model, rows = classifier().double(), rows.select(range(6)).remove_columns("token_type_ids")
+    heads, neurons = fisher_information(model, tokenizer, rows)
+    assert [len(scores) for scores in heads] == [HEADS] * LAYERS and [len(scores) for scores in neurons] == [
+        WIDTH
+    ] * LAYERS
+    for layer, unit in ((0, 1), (2, 3)):
+        sides, step = [], 1e-4
+        for sign in (1, -1):
+            module = linears(model, part)[layer]
+            hook = scaled(module, unit * width, (unit + 1) * width, 1 + sign * step)
+            sides.append(log_probabilities(model, tokenizer, rows))
+            hook.remove()
+        slope = (sides[0] - sides[1]) / (2 * step)  # [rows, labels]
+        expected = (log_probabilities(model, tokenizer, rows).exp() * slope.square()).sum(dim=1).mean()
+        found = (heads if part == "attention_output" else neurons)[layer][unit]
+        assert found == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_a_neuron_that_does_nothing_has_no_information(rows, tokenizer):
+    model = classifier()
+    with torch.no_grad():
+        linears(model, "output")[1].weight[:, 5] = 0
+    _, neurons = fisher_information(model, tokenizer, rows)
+    assert neurons[1][5] == 0 and (np.delete(neurons[1], 5) > 0).all()
+
+
+def test_the_refit_is_that_of_least_squares():
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(200, 12, generator=generator, dtype=torch.float64)
+    inputs[:, 7] = inputs[:, 2] + 0.1 * torch.randn(200, generator=generator, dtype=torch.float64)
+    weight, kept = torch.randn(5, 12, generator=generator, dtype=torch.float64), np.array([0, 2, 3, 4, 8, 9, 10])
+    expected = np.linalg.lstsq(inputs[:, kept].numpy(), (inputs @ weight.T).numpy(), rcond=None)[0].T
+    np.testing.assert_allclose(refitted(weight, inputs.T @ inputs, kept), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("model_type", TYPES)
+def test_what_a_twin_can_take_over_is_removed_without_a_trace(model_type, rows, tokenizer):
+    model = classifier(model_type)
+    with torch.no_grad():
+        for part, first, second in (("intermediate", 4, 9), ("value", 0, SIZE), ("query", 0, SIZE), ("key", 0, SIZE)):
+            width = 1 if part == "intermediate" else SIZE
+            linear = linears(model, part)[1]
+            for parameter in (linear.weight, linear.bias):
+                parameter[second : second + width] = parameter[first : first + width]
+    if "token_type_ids" not in model.forward.__code__.co_varnames:
+        rows = rows.remove_columns("token_type_ids")
+        tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    before = log_probabilities(model, tokenizer, rows)
+    remove_refitted(model, tokenizer, rows, [(1, 1)], [np.array([], int), np.array([9]), np.array([], int)])
+    assert len(structure_of(model).kept_heads[1]) == HEADS - 1
+    torch.testing.assert_close(log_probabilities(model, tokenizer, rows), before, atol=2e-3, rtol=1e-3)
+
+
+def test_a_refitted_layer_is_nearer_to_its_old_output_than_one_that_was_only_cut(rows, tokenizer):
+    whole, cut, refit = classifier(), classifier(), classifier()
+    neurons = [np.arange(20)] * LAYERS
+    remove(cut, [(0, 0)], neurons)
+    remove_refitted(refit, tokenizer, rows, [(0, 0)], neurons)
+    expected = log_probabilities(whole, tokenizer, rows)
+    errors = [float((log_probabilities(model, tokenizer, rows) - expected).square().mean()) for model in (cut, refit)]
+    assert errors[1] < 0.5 * errors[0]
+
+
+def test_products_are_of_real_positions_alone(rows, tokenizer):
+    model = classifier()
+    together = input_products(model, tokenizer, rows, "output")
+    apart = [input_products(model, tokenizer, rows.select([row]), "output") for row in range(len(rows))]
+    for layer in range(LAYERS):
+        torch.testing.assert_close(sum(one[layer] for one in apart), together[layer], rtol=1e-4, atol=1e-3)
