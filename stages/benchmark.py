@@ -11,8 +11,10 @@ from fincompress.benchmark.origins import describe
 from fincompress.benchmark.predictions import Predictions
 from fincompress.benchmark.protocol import measure
 from fincompress.benchmark.records import (
+    EXAMPLES_SPLIT,
     breakdown_table,
     calibration_table,
+    example_answers,
     flips,
     int8_operations,
     kept_weights,
@@ -21,6 +23,7 @@ from fincompress.benchmark.records import (
     variant_metrics,
 )
 from fincompress.core import stage
+from fincompress.core.examples import EXAMPLES
 from fincompress.core.files import atomic_folder, write_csv, write_json
 from fincompress.core.params import current_pipeline, load_params
 from fincompress.core.sections import BenchmarkParams, EvaluateParams
@@ -56,6 +59,7 @@ def main(
             print(f"benchmark: measures {', '.join(variant.name for variant in variants)}")
         make_comparators(variants, read_split(data, "train"), read_labels(data), models)
         texts = {name: rows["text"].tolist() for name, rows in {**extra, **splits}.items()}
+        texts[EXAMPLES_SPLIT] = list(EXAMPLES)
         kept = Predictions(variants, params.benchmark.threads)
         measured = measure(variants, texts, params.benchmark, params.seed, kept)
         kept.prune()
@@ -86,6 +90,7 @@ def main(
         "disturbed_turns": measured.disturbed_turns(),
     }
     write_json(metrics / "about" / "environment.json", machine)
+    write_json(metrics / "about" / "examples.json", example_answers(measured))
     origins = describe(models, pipeline, sorted(set(test["source"])))
     write_json(metrics / "about" / "models.json", {**origins, "weights": weights})
 

@@ -273,6 +273,8 @@ def _start_project(root: Path, checkpoint: Path) -> None:
         "prepare.source": "files",
         "prepare.files.path": "tiny/rows.csv",
         "prepare.files.phenomenon_column": "phenomenon",
+        "prepare.split.val": 0.15,
+        "prepare.split.test": 0.15,
         "teacher.checkpoint": "tiny/checkpoint",
         "teacher.max_length": 48,
         "teacher.epochs": 2,

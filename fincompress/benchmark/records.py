@@ -13,6 +13,7 @@ from fincompress.benchmark.latency import Timing, median_over, quantiles
 from fincompress.benchmark.protocol import Measurements
 from fincompress.benchmark.rounds import PROTOCOLS
 from fincompress.benchmark.significance import bootstrap_intervals, mcnemar_p
+from fincompress.core.examples import EXAMPLES
 from fincompress.core.files import folder_bytes, read_json
 from fincompress.core.runtimes import RUNTIMES, converted_name
 from fincompress.core.sections import EvaluateParams
@@ -20,6 +21,9 @@ from fincompress.core.variants import FLOOR, Variant, reference_of
 from fincompress.networks.scores import breakdown, scores
 from fincompress.runtimes.base import probabilities
 from fincompress.runtimes.registry import weights_digest
+
+EXAMPLES_SPLIT = "core/examples"
+"""What `EXAMPLES` are called among the splits that are scored; no file of `evaluate.extra` has a slash in its name."""
 
 
 def count_parameters(checkpoint: Path) -> int:
@@ -232,6 +236,21 @@ def breakdown_table(measured: Measurements, test: pd.DataFrame, extra: dict[str,
             tables[name].append(pd.DataFrame([_group("extra", value, rows["label"].to_numpy(), predicted)]))
     tables = {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()}
     return pd.concat(tables, names=["variant"]).reset_index(level=0).round(6)
+
+
+def example_answers(measured: Measurements) -> dict[str, dict[str, dict]]:
+    """What each variant says to the `EXAMPLES` that documents show: text -> variant -> `label` and `confidence`.
+
+    Nothing where the labels are others than theirs.
+    """
+    answers: dict[str, dict[str, dict]] = {text: {} for text in EXAMPLES}
+    for name, splits in measured.logits.items():
+        labels = measured.labels[name]
+        if EXAMPLES_SPLIT not in splits or not set(EXAMPLES.values()) <= set(labels):
+            return {}
+        for text, row in zip(EXAMPLES, probabilities(splits[EXAMPLES_SPLIT]), strict=True):
+            answers[text][name] = {"label": labels[int(row.argmax())], "confidence": round(float(row.max()), 3)}
+    return answers
 
 
 def _group(group: str, value: str, labels: np.ndarray, predicted: np.ndarray) -> dict:

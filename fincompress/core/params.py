@@ -109,6 +109,16 @@ class SideBySideParams(AnyParams):
         _check_variants("ship.variants", self.ship.variants, saved_names(PIPELINES[self.pipeline]), "keeps")
         return self
 
+    @model_validator(mode="after")
+    def _random_embeddings_are_trained(self):
+        for section in ("kd", "ikd"):
+            if self.student.init == "random" and getattr(self, section).freeze_word_embeddings:
+                raise ValueError(
+                    f"{section}.freeze_word_embeddings: with `student.init: random` there is nothing worth keeping; "
+                    "set it to false, or start the student from a trained network"
+                )
+        return self
+
     def _labels(self) -> list[str]:
         return self.prepare.files.labels if self.prepare.source == "files" else FINANCIAL_LABELS
 

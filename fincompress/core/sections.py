@@ -110,6 +110,7 @@ class TrainingParams(Section):
     learning_rate: Annotated[float, Field(gt=0, le=1)]
     weight_decay: Fraction
     dropout: Annotated[float, Field(ge=0, lt=1)] | None
+    freeze_word_embeddings: bool
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)]
 
 

@@ -23,7 +23,7 @@ def read_transfer(files: list[str], data: Path) -> pd.DataFrame:
     if not files:
         return pd.DataFrame({"text": []})
     texts = list({normalise(text): text for file in files for text in read_unlabelled(Path(file))}.values())
-    fresh = _unseen(pd.DataFrame({"text": texts}), _prepared(data))
+    fresh = unseen(pd.DataFrame({"text": texts}), data)
     if fresh.empty:
         raise InputError(f"params.yaml: kd.transfer: every text of {', '.join(files)} is in the prepared data already")
     print(f"transfer: {len(fresh)} unlabelled texts; {len(texts) - len(fresh)} left out, being in the prepared data")
@@ -57,7 +57,7 @@ def read_extra(files: list[str], labels: list[str], data: Path) -> dict[str, pd.
     Raises:
         InputError: a file cannot be used, holds nothing new, or has the same name as another.
     """
-    frames, prepared = {}, _prepared(data) if files else set()
+    frames: dict[str, pd.DataFrame] = {}
     for file in files:
         name = Path(file).stem
         if name in frames:
@@ -73,16 +73,13 @@ def read_extra(files: list[str], labels: list[str], data: Path) -> dict[str, pd.
             phenomenon_column=None,
         )
         rows = read_files(columns, lambda _: "evaluate.extra")
-        frames[name] = _unseen(rows, prepared)
+        frames[name] = unseen(rows, data)
         if frames[name].empty:
             raise InputError(f"{file}: every text is in the prepared data already (evaluate.extra)")
     return frames
 
 
-def _prepared(data: Path) -> set[str]:
-    """The texts of every split, normalised."""
-    return {normalise(text) for name in SPLITS for text in read_split(data, name)["text"]}
-
-
-def _unseen(frame: pd.DataFrame, prepared: set[str]) -> pd.DataFrame:
+def unseen(frame: pd.DataFrame, data: Path) -> pd.DataFrame:
+    """The rows of `frame` whose text is in none of the prepared splits in `data`."""
+    prepared = {normalise(text) for name in SPLITS for text in read_split(data, name)["text"]}
     return frame[~frame["text"].map(normalise).isin(prepared)].reset_index(drop=True)

@@ -8,6 +8,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from fincompress.benchmark.origins import DATA_SETS, base_model, licence
+from fincompress.core.examples import EXAMPLES
 from fincompress.core.files import read_json
 from fincompress.core.registry import pipeline_of
 from fincompress.core.runtimes import RUNTIMES
@@ -16,7 +17,7 @@ from fincompress.report import tables
 from fincompress.report.results import Results
 from fincompress.report.templating import template
 
-HARDEST = 3  # groups of test rows to name in a card
+NAMED = 3  # groups of test rows that a card names as the hardest, and as the easiest
 FEWEST_ROWS = 10  # in such a group
 
 
@@ -31,7 +32,7 @@ def card(variant: Variant, results: Results, data: dict, source: str, chosen_lic
     record, runtime, precision = results.records[variant.name], RUNTIMES[variant.runtime], _precision(variant)
     identifier, why = (chosen_licence, "") if chosen_licence else licence(results.models, source)
     config = read_json(variant.folder / "config.json")
-    names = list(dict.fromkeys((variant.name, results.reference)))
+    names, example = list(dict.fromkeys((variant.name, results.reference))), next(iter(EXAMPLES))
     columns = {
         title: [cell(results, name) for name in names]
         for title, cell in {**tables.COSTS, **tables.BEHAVIOUR}.items()
@@ -48,7 +49,9 @@ def card(variant: Variant, results: Results, data: dict, source: str, chosen_lic
         names=names,
         columns=columns,
         record=record,
-        hardest=_hardest(results, variant.name),
+        example=example,
+        answer=results.examples.get(example, {}).get(variant.name),
+        groups=_groups(results, variant.name),
         results=results,
         data=data,
         source=source,
@@ -100,12 +103,13 @@ def _front_matter(variant: Variant, record: dict, results: Results, source: str,
     ).to_yaml()
 
 
-def _hardest(results: Results, name: str) -> list[dict]:
-    """The groups of test rows (phenomena, or sources if there are none) with the lowest macro F1."""
+def _groups(results: Results, name: str) -> dict[str, list[dict]]:
+    """`hardest` and `easiest`: the groups of test rows (phenomena, or sources if there are none) by accuracy."""
     table = results.breakdown
     rows = table[(table["variant"] == name) & (table["rows"] >= FEWEST_ROWS)]
     for group in ("phenomenon", "source"):
         part = rows[rows["group"] == group]
         if len(part):
-            return part.nsmallest(HARDEST, "f1")[["value", "f1", "rows"]].to_dict("records")
-    return []
+            chosen = {"hardest": part.nsmallest(NAMED, "accuracy"), "easiest": part.nlargest(NAMED, "accuracy")}
+            return {title: some[["value", "accuracy", "rows"]].to_dict("records") for title, some in chosen.items()}
+    return {}

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 
 from fincompress.core.errors import InputError
+from fincompress.report.groups import abilities, by_group
 from fincompress.report.headline import headline, ladder, summary
 from fincompress.report.results import Results
 from fincompress.report.tables import BEHAVIOUR, COSTS, markdown_table, notes
@@ -24,6 +25,9 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     "costs": lambda results: markdown_table(results, COSTS),
     "behaviour": lambda results: markdown_table(results, BEHAVIOUR),
     "notes": notes,
+    "phenomena": lambda results: by_group(results, "phenomenon"),
+    "sources": lambda results: by_group(results, "source"),
+    "abilities": abilities,
 }
 """Name in a marker -> what stands between it and the end marker."""
 

@@ -97,23 +97,28 @@ def _flipped(record: dict, reference: str) -> tuple[str, str]:
 
 
 def _flips(results: Results, flips: pd.DataFrame, test: pd.DataFrame | None) -> dict:
-    """The flips for the page's script: every text once, and rows that point to the texts."""
+    """The flips for the page's script: every text once, and rows of places in the lists of texts, labels and so on."""
     texts = None if test is None else test.set_index("id")["text"]
     ids = {key: index for index, key in enumerate(dict.fromkeys(flips["id"]))}
+    variants = [name for name in results.records if (flips["variant"] == name).any()]
+    labels = sorted({*flips["label"], *flips["reference"], *flips["predicted"]})
+    places = {
+        name: {value: place for place, value in enumerate(values)}
+        for name, values in (("variant", variants), ("kind", list(FLIP_TITLES)), ("label", labels))
+    }
     return {
         "kinds": FLIP_TITLES,
-        "variants": [name for name in results.records if (flips["variant"] == name).any()],
+        "variants": variants,
+        "labels": labels,
         "texts": [texts[key] if texts is not None else f"row {key}" for key in ids],
         "rows": [
             [
-                flip.variant,
+                places["variant"][flip.variant],
                 ids[flip.id],
-                flip.kind,
-                bool(flip.reversal),
-                flip.label,
-                flip.reference,
-                flip.predicted,
-                flip.confidence,
+                places["kind"][flip.kind],
+                int(flip.reversal),
+                *(places["label"][label] for label in (flip.label, flip.reference, flip.predicted)),
+                round(flip.confidence, 2),
             ]
             for flip in flips.itertuples()
         ],

@@ -59,6 +59,7 @@ class Results:
     best: str  # the fastest variant that loses no more than the margin on validation
     environment: dict  # metrics/about/environment.json
     models: dict  # metrics/about/models.json
+    examples: dict[str, dict[str, dict]]  # metrics/about/examples.json
     breakdown: pd.DataFrame
     ties: list[str] | None  # variants whose latency at real lengths cannot be told from that of `best`, see `ties_with`
     spread: dict[str, dict]  # variant -> score -> what seeds.json says; empty if that is of another run
@@ -90,6 +91,7 @@ def load_results(metrics: Path = METRICS, tables: Path = TABLES, params: Judgeme
         best,
         _json(about / "environment.json"),
         _json(about / "models.json"),
+        _json(about / "examples.json"),
         breakdown,
         ties_with(best, _table(tables / "latency_rounds.csv")),
         matching_spread(_json(seeds) if (seeds := about / "seeds.json").is_file() else {}, records),

@@ -11,15 +11,9 @@ from pathlib import Path
 import gradio
 
 from fincompress.core.errors import InputError
+from fincompress.core.examples import EXAMPLES
 from fincompress.serving.classifier import Prediction, TextClassifier, load_classifier
 
-EXAMPLES = [
-    "Operating profit rose to EUR 13.1 mn from EUR 8.7 mn.",
-    "The company will lay off 120 people as orders dry up.",
-    "The annual general meeting will be held on 12 April in Helsinki.",
-    "Losses narrowed for the third quarter in a row.",
-    "Despite record sales, margins fell short of expectations.",
-]
 EXPLANATION = """
 Both models read the same sentence. The bars are their probabilities, the time is the median of five runs on this
 machine, one sentence at a time, tokenisation included.
@@ -97,14 +91,14 @@ def build(duel: Duel, chosen: str, table: Sequence[list[str]] = (), figures: Seq
     with gradio.Blocks(title="FinCompress", analytics_enabled=False) as page:
         gradio.Markdown("# FinCompress\nWhat does compression change? Ask both models the same.")
         with gradio.Tab("Side by side"):
-            text = gradio.Textbox(label="Sentence", lines=3, placeholder=EXAMPLES[0], elem_id="sentence")
+            text = gradio.Textbox(label="Sentence", lines=3, placeholder=next(iter(EXAMPLES)), elem_id="sentence")
             with gradio.Row():
                 variant = gradio.Dropdown(duel.variants, value=chosen, label="Variant", elem_id="variant")
                 button = gradio.Button("Classify", variant="primary", elem_id="classify")
             banner = gradio.Markdown(elem_id="banner")
             with gradio.Row():
                 bars = [gradio.Label(label=name, elem_id=f"bars-{place}") for place, name in _places(duel, chosen)]
-            gradio.Examples(EXAMPLES, text)
+            gradio.Examples(list(EXAMPLES), text)
         if table:
             with gradio.Tab("Benchmark"):
                 gradio.Dataframe(table[1:], headers=table[0], interactive=False, max_height=800)

@@ -14,6 +14,7 @@ from fincompress.runtimes.registry import runtime_of
 
 MODULES = (
     "core/errors",
+    "core/examples",
     "core/extras",
     "core/files",
     "core/processes",

@@ -54,7 +54,7 @@ TEXTS = TEST["text"].tolist()
 
 def training(**changes) -> TrainingParams:
     values = {"epochs": 24, "patience": 24, "batch_size": 8, "learning_rate": 1e-3, "weight_decay": 0.0}
-    return TrainingParams(**{**values, "dropout": 0.0, "warmup_ratio": 0.1, **changes})
+    return TrainingParams(**{**values, "dropout": 0.0, "freeze_word_embeddings": False, "warmup_ratio": 0.1, **changes})
 
 
 def fine_tune(model, tokenizer, folder: Path, **changes) -> dict:

@@ -34,6 +34,7 @@ def params(**changes) -> PruneParams:
         "learning_rate": 1e-3,
         "weight_decay": 0.01,
         "dropout": 0.1,
+        "freeze_word_embeddings": False,
         "warmup_ratio": 0.1,
     }
     return PruneParams(**{**values, **changes})

@@ -15,7 +15,14 @@ from fincompress.networks.training import train
 
 LAYERS, WIDTH, INNER = 2, 32, 64
 TRAINING = TrainingParams(
-    epochs=2, patience=2, batch_size=8, learning_rate=1e-2, weight_decay=0.1, dropout=0.0, warmup_ratio=0.0
+    epochs=2,
+    patience=2,
+    batch_size=8,
+    learning_rate=1e-2,
+    weight_decay=0.1,
+    dropout=0.0,
+    freeze_word_embeddings=False,
+    warmup_ratio=0.0,
 )
 
 

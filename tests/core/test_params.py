@@ -111,6 +111,15 @@ def test_opposite_labels_are_two_of_the_labels_in_use_or_none(write):
     assert checked_params(write(unused)).evaluate.opposite_labels == ["negative", "positive"]
 
 
+def test_random_word_embeddings_are_not_frozen(write):
+    random = {"student.init": "random", "kd.freeze_word_embeddings": False, "ikd.freeze_word_embeddings": False}
+    assert checked_params(write(random)).student.init == "random"
+    for section in ("kd", "ikd"):
+        key = f"{section}.freeze_word_embeddings"
+        with pytest.raises(InputError, match=rf"{key}: with `student\.init: random` .* set it to false"):
+            checked_params(write({**random, key: True}))
+
+
 def test_a_seed_can_be_given_in_place_of_the_files(write):
     assert load_params(Distilled, seed=7, path=write({})).seed == 7
     assert checked_params(write({"seed": 0})).seed == 0

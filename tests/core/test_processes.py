@@ -84,7 +84,14 @@ def learnable(fresh_project, tmp_path_factory) -> Project:
 
     rows = [{"text": text(words[index]), "label": label} for index, label in enumerate(LABELS) for _ in range(160)]
     pd.DataFrame(rows).to_csv(project.root / "tiny/rows.csv", index=False)
-    training = {"epochs": 15, "patience": 15, "batch_size": 16, "learning_rate": 3.0e-3, "dropout": 0.0}
+    training = {
+        "epochs": 15,
+        "patience": 15,
+        "batch_size": 16,
+        "learning_rate": 3.0e-3,
+        "dropout": 0.0,
+        "freeze_word_embeddings": False,
+    }
     project.set_params(
         {
             "prepare.files.phenomenon_column": None,

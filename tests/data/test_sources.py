@@ -119,8 +119,9 @@ def test_a_folder_without_data_is_an_error(tmp_path):
 def test_the_embedded_corpus_is_whole():
     frame = read_embedded()
     assert list(frame.columns) == COLUMNS
-    assert frame["label"].value_counts().to_dict() == {"neutral": 1182, "positive": 1076, "negative": 890}
-    assert frame["phenomenon"].nunique() == 10 and frame["source"].nunique() == 7
+    assert frame["label"].value_counts().to_dict() == {"positive": 2990, "neutral": 2723, "negative": 2644}
+    assert frame["phenomenon"].nunique() == 10 and frame["source"].nunique() == 8
+    assert frame["id"].tolist() == [str(number) for number in range(1, 8358)] and not frame["text"].duplicated().any()
 
 
 def test_json_numbers_and_missing_values(tmp_path):

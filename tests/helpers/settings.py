@@ -12,6 +12,7 @@ def training_params(**changes) -> TrainingParams:
         "learning_rate": 1e-3,
         "weight_decay": 0.1,
         "dropout": None,
+        "freeze_word_embeddings": False,
         "warmup_ratio": 0.1,
     }
     return TrainingParams(**{**values, **changes})

@@ -69,6 +69,14 @@ def test_no_epochs_takes_the_checkpoint_as_it_is(parts, tmp_path):
     assert (tmp_path / "curves").is_dir()
 
 
+@pytest.mark.parametrize("frozen", [True, False])
+def test_frozen_word_embeddings_stay_as_they_are_and_all_else_is_trained(parts, tmp_path, frozen):
+    before = {name: tensor.clone() for name, tensor in parts[0].state_dict().items()}
+    run(parts, tmp_path, epochs=1, freeze_word_embeddings=frozen)
+    same = {name for name, tensor in parts[0].state_dict().items() if torch.equal(before[name], tensor)}
+    assert same == ({"bert.embeddings.word_embeddings.weight"} if frozen else set())
+
+
 def test_biases_and_layer_norms_do_not_decay(parts, tmp_path):
     trainer = training._ObjectiveTrainer(
         model=parts[0], args=training._arguments(params(), 1, tmp_path), train_dataset=parts[2], eval_dataset=parts[3]

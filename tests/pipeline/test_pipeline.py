@@ -21,6 +21,7 @@ from dvc.repo import Repo
 
 from fincompress.core import stage
 from fincompress.core.files import read_json
+from fincompress.core.params import checked_params
 from fincompress.core.registry import PIPELINES
 from stages import prepare, ptq, teacher
 from studies import training_cost
@@ -149,6 +150,7 @@ def test_experiment_reruns_what_reads_the_key_and_reverting_restores_training_bu
     trained = {name: _checksum(project, f"models/{name}/model.safetensors") for name in ("kd", "ikd")}
     samples = _checksum(project, "plots/tables/latency_samples.csv")
     before = quality(project)
+    usual = checked_params(project.root / "params.yaml").kd
     changes = ("-S", "kd.temperature=2", "-S", "kd.learning_rate=2e-5")
     output = project.run("dvc", "exp", "run", *changes, "--name", "cooler").stdout
     assert ran(output)[:3] == ["kd", "ptq@kd", "benchmark"] and sorted(ran(output)[3:]) == ["plots", "ship"]
@@ -156,7 +158,7 @@ def test_experiment_reruns_what_reads_the_key_and_reverting_restores_training_bu
     assert "tweets (out of domain), 2 rows" in project.run("python", "-m", "fincompress", "results").stdout
     assert _checksum(project, "models/kd/model.safetensors") != trained["kd"]
     assert _checksum(project, "models/ikd/model.safetensors") == trained["ikd"]
-    project.set_params({"kd.temperature": 4.0, "kd.learning_rate": 1.0e-4})
+    project.set_params({"kd.temperature": usual.temperature, "kd.learning_rate": usual.learning_rate})
     again = project.repro()
     assert again[0] == "benchmark" and sorted(again[1:]) == ["plots", "ship"]
     assert _checksum(project, "models/kd/model.safetensors") == trained["kd"]

@@ -207,7 +207,11 @@ def test_the_page_of_a_run_says_what_its_metrics_say_and_can_leave_texts_out(pro
 
     compare(cells(Tables(page.read_text(encoding="utf-8")).tables), metrics(project.root))
     flips = pd.read_csv(project.root / "plots/tables/flips.csv")
-    assert len(listed()["rows"]) == len(flips) > 0
+    found = listed()
+    assert len(found["rows"]) == len(flips) > 0
+    for row, flip in zip(found["rows"], flips.itertuples(), strict=True):
+        assert [found["labels"][place] for place in row[4:7]] == [flip.label, flip.reference, flip.predicted]
+        assert found["variants"][row[0]] == flip.variant and list(found["kinds"])[row[2]] == flip.kind
     assert set(listed()["texts"]) == set(test.loc[test["id"].isin(flips["id"]), "text"])
     project.set_param("report.sentences", False)
     assert project.repro() == ["plots"]

@@ -28,6 +28,7 @@ STYLE: Any = {
     "axes.titleweight": "bold",
     "figure.constrained_layout.use": True,
     "font.size": 10,
+    "font.sans-serif": ["DejaVu Sans"],  # an SVG repeats the whole list at every text
 }
 
 
