@@ -4,7 +4,7 @@ Both look at texts alone, without labels. The information of a head or neuron sa
 it is taken out; the refit lets those that stay take over what they can of the others' output.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from datasets import Dataset
 from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from fincompress.compress.importance import masked_inputs, visit_inputs
 from fincompress.networks.batches import length_batches
 from fincompress.networks.structure import head_size, linears, remove, structure_of
 
@@ -30,36 +31,18 @@ def fisher_information(
         Per layer [heads kept], and per layer [current width].
     """
     model.eval()
-    size, layers = head_size(model.config), len(structure_of(model).kept_heads)
-    parts = [*linears(model, "attention_output"), *linears(model, "output")]
-    totals = [np.zeros(part.in_features // (size if place < layers else 1)) for place, part in enumerate(parts)]
-    masks: dict[int, torch.Tensor] = {}
-
-    def masking(place: int, width: int) -> Callable[..., torch.Tensor]:
-        def apply(_module, inputs):
-            (values,) = inputs  # [batch, seq, features]
-            masks[place] = values.new_ones(values.shape[0], values.shape[2] // width, requires_grad=True)
-            return values * masks[place].repeat_interleave(width, dim=1)[:, None, :]
-
-        return apply
-
-    hooks = [
-        part.register_forward_pre_hook(masking(place, size if place < layers else 1))
-        for place, part in enumerate(parts)
-    ]
-    try:
+    size, heads, neurons = head_size(model.config), linears(model, "attention_output"), linears(model, "output")
+    totals = [np.zeros(part.in_features // size) for part in heads] + [np.zeros(part.in_features) for part in neurons]
+    with masked_inputs(heads, size) as head_masks, masked_inputs(neurons, 1) as neuron_masks:
         for _, batch in length_batches(dataset, tokenizer):
             log_p = functional.log_softmax(model(**batch.to(model.device)).logits, dim=-1)  # [batch, labels]
-            ordered = [masks[place] for place in range(len(parts))]
+            masks = [*head_masks.values(), *neuron_masks.values()]
             for label, shares in enumerate(log_p.detach().exp().T):  # shares: [batch]
-                gradients = torch.autograd.grad(log_p[:, label].sum(), ordered, retain_graph=True)
+                gradients = torch.autograd.grad(log_p[:, label].sum(), masks, retain_graph=True)
                 for total, gradient in zip(totals, gradients, strict=True):  # [batch, heads or neurons]
                     total += (shares[:, None] * gradient.square()).sum(dim=0).double().cpu().numpy()
-    finally:
-        for hook in hooks:
-            hook.remove()
     scores = [total / len(dataset) for total in totals]
-    return scores[:layers], scores[layers:]
+    return scores[: len(heads)], scores[len(heads) :]
 
 
 def remove_refitted(
@@ -78,21 +61,18 @@ def remove_refitted(
         heads, neurons: as for `structure.remove`.
     """
     size, before = head_size(model.config), structure_of(model)
-    grams = {part: input_products(model, tokenizer, dataset, part) for part in ("attention_output", "output")}
-    weights = {part: [linear.weight.detach().clone() for linear in linears(model, part)] for part in grams}
+    outputs = [*linears(model, "attention_output"), *linears(model, "output")]
+    grams = input_products(model, tokenizer, dataset, outputs)
+    weights = [output.weight.detach().clone() for output in outputs]
     remove(model, heads, neurons)
+    pairs = zip(before.kept_heads, structure_of(model).kept_heads, strict=True)
+    places = [np.array([old.index(head) for head in new]) for old, new in pairs]
+    kept = [(place[:, None] * size + np.arange(size)).ravel() for place in places]
     gone = neurons or [np.array([], dtype=int) for _ in before.ffn_widths]
-    kept: dict[str, list[np.ndarray]] = {part: [] for part in grams}
-    for layer, (old, width) in enumerate(zip(before.kept_heads, before.ffn_widths, strict=True)):
-        places = np.array([place for place, head in enumerate(old) if (layer, head) not in heads])
-        kept["attention_output"].append((places[:, None] * size + np.arange(size)).ravel())
-        kept["output"].append(np.setdiff1d(np.arange(width), gone[layer]))
+    kept += [np.setdiff1d(np.arange(width), lost) for width, lost in zip(before.ffn_widths, gone, strict=True)]
     with torch.no_grad():
-        for part, indices in kept.items():
-            for linear, weight, gram, left in zip(
-                linears(model, part), weights[part], grams[part], indices, strict=True
-            ):
-                linear.weight.copy_(refitted(weight, gram, left))
+        for output, weight, gram, left in zip(outputs, weights, grams, kept, strict=True):
+            output.weight.copy_(refitted(weight, gram, left))
 
 
 def refitted(weight: torch.Tensor, gram: torch.Tensor, kept: np.ndarray) -> torch.Tensor:
@@ -112,30 +92,19 @@ def refitted(weight: torch.Tensor, gram: torch.Tensor, kept: np.ndarray) -> torc
     return (weight.double()[:, index] + change).to(weight.dtype)
 
 
-@torch.inference_mode()
 def input_products(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dataset: Dataset, part: str
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    dataset: Dataset,
+    modules: Sequence[torch.nn.Linear],
 ) -> list[torch.Tensor]:
-    """Per layer, XᵀX of what goes into its linear layer `part` at the real positions of `dataset`, float64 [in, in]."""
-    model.eval()
-    modules = linears(model, part)
-    products = [
-        torch.zeros(one.in_features, one.in_features, dtype=torch.float64, device=model.device) for one in modules
-    ]
-    mask: torch.Tensor | None = None
+    """For each of these linear layers, XᵀX of its inputs at the real positions of `dataset`, float64 [in, in]."""
+    sizes = [module.in_features for module in modules]
+    products = [torch.zeros(size, size, dtype=torch.float64, device=model.device) for size in sizes]
 
-    def add(module, inputs):
-        assert mask is not None, "set before the model runs"
-        rows = inputs[0][mask.bool()].double()  # [real positions, in]
-        products[modules.index(module)] += rows.T @ rows
+    def add(place: int, inputs: torch.Tensor, mask: torch.Tensor) -> None:
+        rows = inputs[mask.bool()].double()  # [real positions, in]
+        products[place] += rows.T @ rows
 
-    hooks = [linear.register_forward_pre_hook(add) for linear in modules]
-    try:
-        for _, batch in length_batches(dataset, tokenizer):
-            batch = batch.to(model.device)
-            mask = batch["attention_mask"]
-            model(**batch)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    visit_inputs(model, tokenizer, dataset, modules, add)
     return products

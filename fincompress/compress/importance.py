@@ -1,6 +1,6 @@
 """How much each attention head and each feed-forward neuron matters: the scores that decide what is pruned."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -114,26 +114,41 @@ def gradient_importance(
     size = head_size(model.config)
     totals = [np.zeros(len(kept)) for kept in structure_of(model).kept_heads]
     labels = torch.tensor(dataset["labels"])
-    masks: list[torch.Tensor] = []
-
-    def apply_mask(_module, inputs):
-        (context,) = inputs  # [batch, seq, heads · size]
-        masks.append(context.new_ones(context.shape[0], context.shape[2] // size, requires_grad=True))
-        return context * masks[-1].repeat_interleave(size, dim=1)[:, None, :]
-
-    hooks = [linear.register_forward_pre_hook(apply_mask) for linear in linears(model, "attention_output")]
-    try:
+    with masked_inputs(linears(model, "attention_output"), size) as masks:
         for rows, batch in length_batches(dataset, tokenizer):
-            masks.clear()
             logits = model(**batch.to(model.device)).logits
             loss = functional.cross_entropy(logits, labels[rows].to(model.device), reduction="sum")
-            for total, gradient in zip(totals, torch.autograd.grad(loss, masks), strict=True):  # [batch, heads]
+            gradients = torch.autograd.grad(loss, list(masks.values()))
+            for total, gradient in zip(totals, gradients, strict=True):  # [batch, heads]
                 total += gradient.abs().sum(dim=0).double().cpu().numpy()
+    means = [total / len(dataset) for total in totals]
+    return [mean / max(float(np.linalg.norm(mean)), np.finfo(float).tiny) for mean in means]
+
+
+@contextmanager
+def masked_inputs(modules: Sequence[torch.nn.Linear], width: int) -> Iterator[dict[int, torch.Tensor]]:
+    """Within the block, a mask of ones on every `width` inputs in a row of each of these linear layers.
+
+    Yields:
+        Place in `modules` -> the mask of the last forward pass [batch, inputs / width], which has a gradient; in the
+        order in which the layers ran.
+    """
+    masks: dict[int, torch.Tensor] = {}
+
+    def masking(place: int) -> Callable[..., torch.Tensor]:
+        def apply(_module, inputs):
+            (values,) = inputs  # [batch, seq, inputs]
+            masks[place] = values.new_ones(values.shape[0], values.shape[2] // width, requires_grad=True)
+            return values * masks[place].repeat_interleave(width, dim=1)[:, None, :]
+
+        return apply
+
+    hooks = [module.register_forward_pre_hook(masking(place)) for place, module in enumerate(modules)]
+    try:
+        yield masks
     finally:
         for hook in hooks:
             hook.remove()
-    means = [total / len(dataset) for total in totals]
-    return [mean / max(float(np.linalg.norm(mean)), np.finfo(float).tiny) for mean in means]
 
 
 def random_importance(model: PreTrainedModel, seed: int) -> list[np.ndarray]:
@@ -165,28 +180,51 @@ def _mean_absolute_inputs(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dataset: Dataset, part: str
 ) -> list[np.ndarray]:
     """Per layer, the mean size of each input of the linear layer `part` over the real positions of `dataset`."""
-    model.eval()
     modules = linears(model, part)
     totals = [np.zeros(linear.in_features) for linear in modules]
-    positions = 0
+
+    def add(place: int, inputs: torch.Tensor, mask: torch.Tensor) -> None:
+        sizes = inputs.abs() * mask[:, :, None]  # [batch, seq, features]
+        totals[place] += sizes.sum(dim=(0, 1)).double().cpu().numpy()
+
+    visit_inputs(model, tokenizer, dataset, modules, add)
+    positions = sum(dataset["length"])
+    return [total / positions for total in totals]
+
+
+@torch.inference_mode()
+def visit_inputs(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    dataset: Dataset,
+    modules: Sequence[torch.nn.Linear],
+    visit: Callable[[int, torch.Tensor, torch.Tensor], None],
+) -> None:
+    """Run `model` once over `dataset` and show what goes into these linear layers.
+
+    Args:
+        visit: called in every forward pass with a layer's place in `modules`, its inputs [batch, seq, features] and the
+            attention mask [batch, seq], 1 at real positions.
+    """
+    model.eval()
     mask: torch.Tensor | None = None
 
-    def add(module, inputs):
-        assert mask is not None, "set before the model runs"
-        sizes = inputs[0].abs() * mask[:, :, None]  # [batch, seq, features]
-        totals[modules.index(module)] += sizes.sum(dim=(0, 1)).double().cpu().numpy()
+    def visiting(place: int) -> Callable[..., None]:
+        def hook(_module, inputs):
+            assert mask is not None, "set before the model runs"
+            visit(place, inputs[0], mask)
 
-    hooks = [linear.register_forward_pre_hook(add) for linear in modules]
+        return hook
+
+    hooks = [module.register_forward_pre_hook(visiting(place)) for place, module in enumerate(modules)]
     try:
         for _, batch in length_batches(dataset, tokenizer):
             batch = batch.to(model.device)
             mask = batch["attention_mask"]
             model(**batch)
-            positions += int(mask.sum())
     finally:
         for hook in hooks:
             hook.remove()
-    return [total / positions for total in totals]
 
 
 @contextmanager

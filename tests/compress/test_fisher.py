@@ -37,9 +37,8 @@ def scaled(module, start: int, end: int, factor: float):
 def test_the_information_is_that_of_finite_differences(part, width, rows, tokenizer):
     model, rows = classifier().double(), rows.select(range(6)).remove_columns("token_type_ids")
     heads, neurons = fisher_information(model, tokenizer, rows)
-    assert [len(scores) for scores in heads] == [HEADS] * LAYERS and [len(scores) for scores in neurons] == [
-        WIDTH
-    ] * LAYERS
+    assert [len(scores) for scores in heads] == [HEADS] * LAYERS
+    assert [len(scores) for scores in neurons] == [WIDTH] * LAYERS
     for layer, unit in ((0, 1), (2, 3)):
         sides, step = [], 1e-4
         for sign in (1, -1):
@@ -100,7 +99,8 @@ def test_a_refitted_layer_is_nearer_to_its_old_output_than_one_that_was_only_cut
 
 def test_products_are_of_real_positions_alone(rows, tokenizer):
     model = classifier()
-    together = input_products(model, tokenizer, rows, "output")
-    apart = [input_products(model, tokenizer, rows.select([row]), "output") for row in range(len(rows))]
+    outputs = linears(model, "output")
+    together = input_products(model, tokenizer, rows, outputs)
+    apart = [input_products(model, tokenizer, rows.select([row]), outputs) for row in range(len(rows))]
     for layer in range(LAYERS):
         torch.testing.assert_close(sum(one[layer] for one in apart), together[layer], rtol=1e-4, atol=1e-3)
