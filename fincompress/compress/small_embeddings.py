@@ -143,9 +143,10 @@ def with_four_bit_rows(graph: onnx.ModelProto) -> onnx.ModelProto:
     Raises:
         InputError: no table is looked up by `input_ids`, or its width is no multiple of 16.
     """
-    (node, table), *_ = [*_lookups(graph), (None, None)]
-    if node is None or table is None:
+    lookups = _lookups(graph)
+    if not lookups:
         raise InputError("no embedding is looked up by `input_ids` in this graph")
+    node, table = lookups[0]
     values = numpy_helper.to_array(table)
     block = next((size for size in (BLOCK, 64, 32, 16) if values.shape[1] % size == 0), None)
     if block is None:

@@ -59,8 +59,7 @@ def prune_vocabulary(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], m
     special = {token["content"] for token in content["added_tokens"]}
     ids, kept = backend.get_vocab(with_added_tokens=True), _MODELS[kind](content["model"], used, special)
     rows = sorted(ids[piece] for piece in kept | special)
-    new_ids = {old: new for new, old in enumerate(rows)}
-    _renumber(content, new_ids, {ids[piece]: piece for piece in kept | special})
+    _renumber(content, {old: new for new, old in enumerate(rows)})
     return Pruned(_rebuilt(tokenizer, content), rows)
 
 
@@ -103,7 +102,6 @@ def _wordpiece(model: dict[str, Any], used: set[str], special: set[str]) -> set[
         return [prefix + c if inner or place else c for place, c in enumerate(body)]
 
     kept = (used & regular) | _without_substitute(regular, spelt) | {model["unk_token"]}
-    model["vocab"] = {piece: vocabulary[piece] for piece in vocabulary if piece in kept | special}
     return kept & vocabulary.keys()
 
 
@@ -120,12 +118,8 @@ def _bpe(model: dict[str, Any], used: set[str], special: set[str]) -> set[str]:
         steps = _derivation(piece, ranks)
         needed.update(steps)
         kept.update({piece}, *steps, (first + second for first, second in steps))
-    if model.get("byte_fallback"):
-        kept |= {piece for piece in regular if piece.startswith("<0x") and piece.endswith(">")}
-    kept &= vocabulary.keys()
-    model["vocab"] = {piece: vocabulary[piece] for piece in vocabulary if piece in kept | special}
     model["merges"] = [list(merge) for merge in merges if merge in needed]
-    return kept
+    return (kept | _bytes(model, regular)) & vocabulary.keys()
 
 
 def _derivation(piece: str, ranks: dict[tuple[str, ...], int]) -> list[tuple[str, str]]:
@@ -148,10 +142,15 @@ def _derivation(piece: str, ranks: dict[tuple[str, ...], int]) -> list[tuple[str
 def _unigram(model: dict[str, Any], used: set[str], special: set[str]) -> set[str]:
     entries: list[list] = model["vocab"]
     regular = {piece for piece, _ in entries} - special
-    kept = (used & regular) | _without_substitute(regular, list) | {entries[model["unk_id"]][0]}
-    if model.get("byte_fallback"):
-        kept |= {piece for piece in regular if piece.startswith("<0x") and piece.endswith(">")}
-    return kept
+    unknown = {entries[model["unk_id"]][0]}
+    return (used & regular) | _without_substitute(regular, list) | unknown | _bytes(model, regular)
+
+
+def _bytes(model: dict[str, Any], regular: set[str]) -> set[str]:
+    """The pieces that stand for the bytes of a character without a piece, where the model falls back on them."""
+    if not model.get("byte_fallback"):
+        return set()
+    return {piece for piece in regular if piece.startswith("<0x") and piece.endswith(">")}
 
 
 def _without_substitute(regular: set[str], spelt: Callable[[str], list[str]]) -> set[str]:
@@ -167,20 +166,14 @@ _MODELS: dict[str, Callable[[dict[str, Any], set[str], set[str]], set[str]]] = {
 """Kind of tokenizer -> what is kept of its pieces, special tokens apart; merges that no piece needs are removed."""
 
 
-def _renumber(content: dict[str, Any], new_ids: dict[int, int], pieces: dict[int, str]) -> None:
-    """Give all ids in the content of a tokenizer.json their new value, in place.
-
-    Args:
-        pieces: old id -> piece, of all that are kept.
-    """
+def _renumber(content: dict[str, Any], new_ids: dict[int, int]) -> None:
+    """Drop the pieces without a new id from the content of a tokenizer.json, and give all ids theirs, in place."""
     model = content["model"]
     if isinstance(model["vocab"], dict):
-        model["vocab"] = {piece: new_ids[old] for piece, old in model["vocab"].items()}
-    else:
-        unknown = model["vocab"][model["unk_id"]]
-        kept = set(pieces.values())
-        model["vocab"] = [entry for entry in model["vocab"] if entry[0] in kept]
-        model["unk_id"] = model["vocab"].index(unknown)
+        model["vocab"] = {piece: new_ids[old] for piece, old in model["vocab"].items() if old in new_ids}
+    else:  # a list, in which a piece's place is its id
+        model["vocab"] = [entry for old, entry in enumerate(model["vocab"]) if old in new_ids]
+        model["unk_id"] = new_ids[model["unk_id"]]
     for token in content["added_tokens"]:
         token["id"] = new_ids[token["id"]]
     if content.get("padding"):

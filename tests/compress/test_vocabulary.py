@@ -25,6 +25,13 @@ from fincompress.serving.export import export
 
 TEXTS = few_rows(40)["text"].tolist()
 KEPT, OTHER = TEXTS[::2], TEXTS[1::2]
+BERT = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+ROBERTA = {"unk_token": "<unk>", "pad_token": "<pad>", "cls_token": "<s>", "sep_token": "</s>", "mask_token": "<mask>"}
+FRONT = ["<s>", "<pad>", "</s>", "<unk>"]
+
+
+def fast(trained: Tokenizer, names: dict[str, str], inputs: list[str]) -> PreTrainedTokenizerFast:
+    return PreTrainedTokenizerFast(tokenizer_object=trained, model_input_names=inputs, model_max_length=64, **names)
 
 
 def wordpiece() -> PreTrainedTokenizerFast:
@@ -35,9 +42,7 @@ def wordpiece() -> PreTrainedTokenizerFast:
     trained.train_from_iterator(TEXTS, trainers.WordPieceTrainer(vocab_size=900, special_tokens=specials))
     ids = [(name, trained.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
     trained.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ids)
-    names = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    inputs = ["input_ids", "token_type_ids", "attention_mask"]
-    return PreTrainedTokenizerFast(tokenizer_object=trained, model_input_names=inputs, model_max_length=64, **names)
+    return fast(trained, BERT, ["input_ids", "token_type_ids", "attention_mask"])
 
 
 def byte_level_bpe() -> PreTrainedTokenizerFast:
@@ -46,20 +51,11 @@ def byte_level_bpe() -> PreTrainedTokenizerFast:
     trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     trained.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    specials = ["<s>", "<pad>", "</s>", "<unk>"]
-    trainer = trainers.BpeTrainer(vocab_size=1500, special_tokens=specials, initial_alphabet=alphabet)
+    trainer = trainers.BpeTrainer(vocab_size=1500, special_tokens=FRONT, initial_alphabet=alphabet)
     trained.train_from_iterator(TEXTS, trainer)
     trained.add_special_tokens(["<mask>"])
     trained.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
-    names = {
-        "unk_token": "<unk>",
-        "pad_token": "<pad>",
-        "cls_token": "<s>",
-        "sep_token": "</s>",
-        "mask_token": "<mask>",
-    }
-    inputs = ["input_ids", "attention_mask"]
-    return PreTrainedTokenizerFast(tokenizer_object=trained, model_input_names=inputs, model_max_length=64, **names)
+    return fast(trained, ROBERTA, ["input_ids", "attention_mask"])
 
 
 def unigram() -> PreTrainedTokenizerFast:
@@ -67,21 +63,12 @@ def unigram() -> PreTrainedTokenizerFast:
     trained = Tokenizer(models.Unigram())
     trained.normalizer = normalizers.NFKC()
     trained.pre_tokenizer = pre_tokenizers.Metaspace()
-    specials = ["<s>", "<pad>", "</s>", "<unk>"]
-    trainer = trainers.UnigramTrainer(vocab_size=700, special_tokens=specials, unk_token="<unk>")
+    trainer = trainers.UnigramTrainer(vocab_size=700, special_tokens=FRONT, unk_token="<unk>")
     trained.train_from_iterator(TEXTS, trainer)
     trained.add_special_tokens(["<mask>"])
     ids = [(name, trained.token_to_id(name)) for name in ("<s>", "</s>")]
     trained.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=ids)
-    names = {
-        "unk_token": "<unk>",
-        "pad_token": "<pad>",
-        "cls_token": "<s>",
-        "sep_token": "</s>",
-        "mask_token": "<mask>",
-    }
-    inputs = ["input_ids", "attention_mask"]
-    return PreTrainedTokenizerFast(tokenizer_object=trained, model_input_names=inputs, model_max_length=64, **names)
+    return fast(trained, ROBERTA, ["input_ids", "attention_mask"])
 
 
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
