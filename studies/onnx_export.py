@@ -18,7 +18,7 @@ from fincompress.benchmark.machine import environment
 from fincompress.benchmark.protocol import Measurements, measure
 from fincompress.compress.ptq import quantize_onnx
 from fincompress.core.errors import InputError
-from fincompress.core.files import folder_bytes, write_text
+from fincompress.core.files import folder_bytes
 from fincompress.core.params import load_params
 from fincompress.core.sections import BenchmarkParams
 from fincompress.core.variants import Variant
@@ -26,6 +26,7 @@ from fincompress.data.prepared import read_split
 from fincompress.networks.checkpoints import load_model
 from fincompress.networks.scores import macro_f1
 from fincompress.runtimes.convert import as_onnx, carry, fused
+from studies.output import add_output_options, publish
 
 PLAIN, CHOSEN = "fp32, plain operators", "int8 of 7 bits, fused (what `ptq` writes)"
 NO_MASK = "int8 of 7 bits, plain operators, without mask and token types"
@@ -138,8 +139,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=100, metavar="N", help="timed runs a form, in 5 rounds")
     parser.add_argument("--models", type=Path, default=Path("models"))
     parser.add_argument("--data", type=Path, default=Path("data"))
-    parser.add_argument("--write", type=Path, metavar="FILE", help="a Markdown file for the report; printed if absent")
-    parser.add_argument("--dry-run", action="store_true", help="check options and params.yaml, and say what would run")
+    add_output_options(parser)
     options = parser.parse_args()
     command = f"python -m studies.onnx_export {' '.join(options.networks)} --runs {options.runs}"
     command += f" --write {options.write}" * (options.write is not None)
@@ -155,10 +155,7 @@ def main() -> None:
     except InputError as error:
         parser.exit(2, f"error: {error}\n")
     content = page(rows, environment(benchmark.threads), options.runs, command)
-    if options.write is None:
-        print(content)
-    else:
-        write_text(options.write, content)
+    publish(content, options.write)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ import pandas as pd
 
 from fincompress.benchmark.significance import bootstrap_intervals
 from fincompress.core.errors import InputError
-from fincompress.core.files import write_text
 from fincompress.core.params import current_pipeline, load_params
 from fincompress.core.runtimes import FLOOR
 from fincompress.core.sections import EvaluateParams, PrepareParams, ShipParams
@@ -23,9 +22,11 @@ from fincompress.data.further import unseen
 from fincompress.data.prepared import read_labels, read_split
 from fincompress.data.splits import clean
 from fincompress.networks.scores import scores
+from fincompress.report.tables import change
 from fincompress.runtimes.bag_of_words import BagOfWords
 from fincompress.runtimes.base import Classifier, predict_logits
 from fincompress.runtimes.registry import open_classifier
+from studies.output import add_output_options, publish
 
 TITLES = {PHRASEBANK: "Financial PhraseBank", FIQA: "FiQA-2018"}
 
@@ -88,11 +89,10 @@ def page(rows: list[dict], real: dict[str, pd.DataFrame], trained_on: int, resam
         cells = []
         for row in (row for row in rows if row["variant"] == name):
             low, high = (row["macro_f1_ci"][end] for end in ("low", "high"))
-            change = {key: 100 * value for key, value in row["macro_f1_change"].items()}
             cells += [
                 f"{row['macro_f1']:.3f} [{low:.3f}, {high:.3f}]",
                 f"{row['accuracy']:.3f}",
-                "–" if name == FLOOR else f"{change['value']:+.1f} [{change['low']:+.1f}, {change['high']:+.1f}]",
+                "–" if name == FLOOR else change(row["macro_f1_change"]),
             ]
         lines.append(f"| `{name}` | {' | '.join(cells)} |")
     command = f"python -m studies.real_text{f' --write {write}' if write else ''}"
@@ -110,8 +110,7 @@ def main() -> None:
     parser.add_argument("--fiqa", help="the folder with its files, or one of them; from the hub if absent")
     parser.add_argument("--models", type=Path, default=Path("models"))
     parser.add_argument("--data", type=Path, default=Path("data"))
-    parser.add_argument("--write", type=Path, metavar="FILE", help="a Markdown file for the report; printed if absent")
-    parser.add_argument("--dry-run", action="store_true", help="check options and params.yaml, and say what would run")
+    add_output_options(parser)
     options = parser.parse_args()
     try:
         params = load_params(Needs)
@@ -135,10 +134,7 @@ def main() -> None:
     except InputError as error:
         parser.exit(2, f"error: {error}\n")
     content = page(rows, real, len(train), resamples, options.write)
-    if options.write is None:
-        print(content)
-    else:
-        write_text(options.write, content)
+    publish(content, options.write)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from fincompress.benchmark.protocol import measure
 from fincompress.compress.pruning import least_important
 from fincompress.compress.sparsity import zero_smallest
 from fincompress.core.errors import InputError
-from fincompress.core.files import folder_bytes, write_text
+from fincompress.core.files import folder_bytes
 from fincompress.core.params import load_params
 from fincompress.core.runtimes import INT8_RUNTIMES, converted_name, load_object
 from fincompress.core.sections import FINANCIAL_LABELS, BenchmarkParams, PtqParams
@@ -38,6 +38,7 @@ from fincompress.data.sources import read_embedded
 from fincompress.networks.checkpoints import load_tokenizer, save
 from fincompress.networks.locate import locate
 from fincompress.networks.structure import remove, structure_of
+from studies.output import add_output_options, publish
 
 SENTENCES = 128
 HEADS, NEURONS, AMOUNT = 0.6, 0.5, 0.6  # as in recipes/distilbert-agnews
@@ -184,8 +185,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Size and latency of shapes with random weights.")
     parser.add_argument("study", choices=STUDIES)
     parser.add_argument("--runs", type=int, metavar="N", help="timed runs a variant, in 5 rounds; else as params.yaml")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="a Markdown file for the report; printed if absent")
-    parser.add_argument("--dry-run", action="store_true", help="check options and params.yaml, and say what would run")
+    add_output_options(parser)
     options = parser.parse_args()
     try:
         params = load_params(Needs)
@@ -202,10 +202,7 @@ def main() -> None:
         page = report(options.study, table, environment(benchmark.threads), benchmark.runs)
     except InputError as error:
         parser.exit(2, f"error: {error}\n")
-    if options.write is None:
-        print(page)
-        return
-    write_text(options.write, page)
+    publish(page, options.write)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,6 @@ from fincompress.benchmark.machine import environment
 from fincompress.compress.soft_labels import add_teacher_logits, hinton_loss, soft_label_objective
 from fincompress.compress.student import build_student
 from fincompress.core.errors import InputError
-from fincompress.core.files import write_text
 from fincompress.core.params import load_params
 from fincompress.core.sections import KdParams, StudentParams
 from fincompress.data.prepared import read_labels, read_split
@@ -34,6 +33,7 @@ from fincompress.networks.batches import tokenise
 from fincompress.networks.checkpoints import load_model, load_tokenizer
 from fincompress.networks.scores import macro_f1
 from fincompress.networks.training import set_dropout, train
+from studies.output import add_output_options, publish
 
 
 @dataclass(frozen=True)
@@ -159,8 +159,7 @@ def main() -> None:
     parser.add_argument("--padded-length", type=int, default=128, help="word pieces the script pads to")
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--teacher", type=Path, default=Path("models/teacher"))
-    parser.add_argument("--write", type=Path, metavar="FILE", help="write the page there instead of printing it")
-    parser.add_argument("--dry-run", action="store_true", help="check options and params.yaml, and say what would run")
+    add_output_options(parser)
     options = parser.parse_args()
     try:
         params = load_params(Needs)
@@ -177,10 +176,7 @@ def main() -> None:
     except InputError as error:
         parser.exit(2, f"error: {error}\n")
     content = page(rows, options.epochs, pd.Series(train_set["length"]), options.padded_length, options.write)
-    if options.write is None:
-        print(content)
-        return
-    write_text(options.write, content)
+    publish(content, options.write)
 
 
 if __name__ == "__main__":
