@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import LABELS, ROOT, make_checkpoint
+from settings import training_params
 
 from fincompress.compress import qat
 from fincompress.compress.ptq import save_torch_int8, to_onnx_int8, to_openvino_int8
@@ -53,8 +54,8 @@ TEXTS = TEST["text"].tolist()
 
 
 def training(**changes) -> TrainingParams:
-    values = {"epochs": 24, "patience": 24, "batch_size": 8, "learning_rate": 1e-3, "weight_decay": 0.0}
-    return TrainingParams(**{**values, "dropout": 0.0, "freeze_word_embeddings": False, "warmup_ratio": 0.1, **changes})
+    values = {"epochs": 24, "patience": 24, "batch_size": 8, "weight_decay": 0.0, "dropout": 0.0}
+    return training_params(**{**values, **changes})
 
 
 def fine_tune(model, tokenizer, folder: Path, **changes) -> dict:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from random_classifiers import LAYERS, classifier
+from settings import training_params
 
 from fincompress.compress import pruning
 from fincompress.compress.pruning import least_important, predict, prune, removal_schedule, scoring_rows
@@ -28,14 +29,7 @@ def params(**changes) -> PruneParams:
         "ffn_fraction": 0.0,
         "importance": "entropy",
         "importance_batches": None,
-        "epochs": 1,
-        "patience": 1,
-        "batch_size": 8,
-        "learning_rate": 1e-3,
-        "weight_decay": 0.01,
-        "dropout": 0.1,
-        "freeze_word_embeddings": False,
-        "warmup_ratio": 0.1,
+        **dict(training_params(epochs=1, batch_size=8, weight_decay=0.01, dropout=0.1)),
     }
     return PruneParams(**{**values, **changes})
 

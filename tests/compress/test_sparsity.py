@@ -5,25 +5,16 @@ import pytest
 import torch
 from conftest import LABELS
 from safetensors.torch import load_file
+from settings import training_params
 from transformers import BertConfig, BertForSequenceClassification
 
 from fincompress.compress.sparsity import HoldZeros, count_kinds, prunable, sparsity, zero_smallest
-from fincompress.core.sections import TrainingParams
 from fincompress.networks.checkpoints import save
 from fincompress.networks.structure import remove
 from fincompress.networks.training import train
 
 LAYERS, WIDTH, INNER = 2, 32, 64
-TRAINING = TrainingParams(
-    epochs=2,
-    patience=2,
-    batch_size=8,
-    learning_rate=1e-2,
-    weight_decay=0.1,
-    dropout=0.0,
-    freeze_word_embeddings=False,
-    warmup_ratio=0.0,
-)
+TRAINING = training_params(epochs=2, patience=2, batch_size=8, learning_rate=1e-2, dropout=0.0, warmup_ratio=0.0)
 
 
 def classifier():

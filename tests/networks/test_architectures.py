@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import LABELS, ROOT, make_tokenizer
 from onnxruntime.transformers.fusion_options import FusionOptions
+from settings import training_params
 from transformers import AutoModelForSequenceClassification as AutoClassifier
 from transformers import BertConfig, DistilBertConfig, ElectraConfig, RobertaConfig
 
@@ -21,7 +22,7 @@ from fincompress.compress.soft_labels import add_teacher_logits, soft_label_obje
 from fincompress.compress.sparsity import HoldZeros, zero_smallest
 from fincompress.compress.student import build_student
 from fincompress.core.errors import InputError
-from fincompress.core.sections import IkdParams, PtqParams, StudentParams, TrainingParams
+from fincompress.core.sections import IkdParams, PtqParams, StudentParams
 from fincompress.data.sources import read_embedded
 from fincompress.networks.architectures import ARCHITECTURES
 from fincompress.networks.batches import tokenise
@@ -41,16 +42,7 @@ CONFIGS = {
     "electra": ElectraConfig(vocab_size=600, embedding_size=16, max_position_embeddings=48, **SHAPE),
     "roberta": RobertaConfig(vocab_size=600, max_position_embeddings=50, type_vocab_size=1, pad_token_id=0, **SHAPE),
 }
-TRAINING = {
-    "epochs": 1,
-    "patience": 1,
-    "batch_size": 8,
-    "learning_rate": 1e-3,
-    "weight_decay": 0.01,
-    "dropout": 0.0,
-    "freeze_word_embeddings": False,
-    "warmup_ratio": 0.0,
-}
+TRAINING = training_params(epochs=1, batch_size=8, weight_decay=0.01, dropout=0.0, warmup_ratio=0.0)
 PTQ = PtqParams(calibration_samples=8, keep_classifier_float=False)
 every_architecture = pytest.mark.parametrize("model_type", ARCHITECTURES)
 
@@ -93,7 +85,7 @@ def test_a_checkpoint_of_every_architecture_is_pruned_masked_recovered_and_serve
         tokenizer,
         dataset,
         dataset.remove_columns("teacher_logits"),
-        TrainingParams(**TRAINING),
+        TRAINING,
         seed=0,
         scratch=tmp_path / "scratch",
         curves=tmp_path / "curves",
@@ -126,7 +118,7 @@ def test_a_student_of_every_architecture_learns_from_all_of_its_teacher(checkpoi
     add_projections(student, 32, 3)
     dataset = tokenise(some_rows(), LABELS, tokenizer)
     learning = IkdParams(
-        **TRAINING,
+        **dict(TRAINING),
         temperature=4.0,
         alpha=0.5,
         attention="scores",
