@@ -42,7 +42,9 @@ def main(
     texts = calibration_texts(rows["train"], params.qat.calibration_samples, params.seed)
     model = fake_quantize(load_model(str(source)), tokenizer, texts, params.qat.keep_classifier_float)
     train_set, val_set = (tokenise(rows[name], labels, tokenizer) for name in ("train", "val"))
-    train_set = add_teacher_logits(train_set, load_model(str(teacher)), tokenizer)
+    teachers = load_tokenizer(str(teacher))  # the source may have fewer word pieces
+    read_as = tokenise(rows["train"], labels, teachers)
+    train_set = add_teacher_logits(train_set, load_model(str(teacher)), teachers, read_as)
     with scratch_folder("qat", vars(params), [data, source, teacher]) as scratch:
         summary = train(
             model,

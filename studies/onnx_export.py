@@ -16,7 +16,8 @@ import pandas as pd
 
 from fincompress.benchmark.machine import environment
 from fincompress.benchmark.protocol import Measurements, measure
-from fincompress.compress.ptq import quantize_onnx
+from fincompress.compress.embedding_codes import with_codes
+from fincompress.compress.ptq import SEED, quantize_onnx
 from fincompress.core.errors import InputError
 from fincompress.core.files import folder_bytes
 from fincompress.core.params import load_params
@@ -25,17 +26,19 @@ from fincompress.core.variants import Variant
 from fincompress.data.prepared import read_split
 from fincompress.networks.checkpoints import load_model
 from fincompress.networks.scores import macro_f1
-from fincompress.runtimes.convert import as_onnx, carry, fused
+from fincompress.runtimes.convert import as_onnx, carry, first_position_alone, fused
 from studies.output import add_output_options, publish
 
-PLAIN, CHOSEN = "fp32, plain operators", "int8 of 7 bits, fused (what `ptq` writes)"
+PLAIN, CHOSEN = "fp32, plain operators", "the same, embeddings as codes, three numbers a byte (what `ptq` writes)"
 NO_MASK = "int8 of 7 bits, plain operators, without mask and token types"
 FORMS: dict[str, dict[str, Any]] = {
     PLAIN: {"fuse": False, "bits": None},
     "fp32, fused": {"fuse": True, "bits": None},
     "int8 of 7 bits, plain operators": {"fuse": False, "bits": 7},
     "int8 of 8 bits, fused": {"fuse": True, "bits": 8},
-    CHOSEN: {"fuse": True, "bits": 7},
+    "int8 of 7 bits, fused": {"fuse": True, "bits": 7},
+    "the same, the first position alone at the end": {"fuse": True, "bits": 7, "first": True},
+    CHOSEN: {"fuse": True, "bits": 7, "first": True, "group": 3},
     NO_MASK: {"fuse": False, "bits": 7, "inputs": ("input_ids",)},  # the optimiser knows no attention without a mask
 }
 """What a row is called -> how the network is exported."""
@@ -51,18 +54,29 @@ class Needs:
     benchmark: BenchmarkParams
 
 
-def export(checkpoint: Path, folder: Path, fuse: bool, bits: int | None, inputs: tuple[str, ...] | None = None) -> None:
+def export(
+    checkpoint: Path,
+    folder: Path,
+    fuse: bool,
+    bits: int | None,
+    inputs: tuple[str, ...] | None = None,
+    first: bool = False,
+    group: int | None = None,
+) -> None:
     """Write a checkpoint to `folder` for ONNX Runtime in one of the `FORMS`."""
     model = load_model(str(checkpoint))
     graph = as_onnx(model, inputs)
     if fuse:
         graph = fused(graph, model)
+    if first:
+        graph = first_position_alone(graph)
+    kept = [with_codes(graph, group, SEED)] if group else []
     folder.mkdir(parents=True)
     carry(checkpoint, folder)
     if bits is None:
         onnx.save(graph, folder / "model.onnx")
     else:
-        quantize_onnx(graph, folder / "model.onnx", keep_classifier_float=False, seven_bits=bits == 7)
+        quantize_onnx(graph, folder / "model.onnx", keep_classifier_float=False, seven_bits=bits == 7, kept=kept)
 
 
 def study(

@@ -36,7 +36,7 @@ settings.load_profile("unhurried")
 
 ROOT = Path(__file__).resolve().parent.parent
 LABELS = ["negative", "neutral", "positive"]
-NETWORKS = ("teacher", "kd", "ikd", "prune30", "prune50")
+NETWORKS = ("teacher", "kd", "ikd", "prune30", "prune50", "tiny")
 """Those that are quantised after training."""
 SHORT = {
     "benchmark.runs": 20,
@@ -290,9 +290,15 @@ def _start_project(root: Path, checkpoint: Path) -> None:
             for stage in ("prune30", "prune50")
             for key, value in {"heads_per_round": 0.25, "learning_rate": 1.0e-3}.items()
         },
+        "augment.variants": 1,
+        "tiny.layers": 1,
+        "tiny.attention_heads": 2,
+        "tiny.intermediate_size": 32,
+        "tiny.epochs": 2,
         "qat.calibration_samples": 10,
         "qat.learning_rate": 1.0e-4,
         "ptq.calibration_samples": 10,
+        "ptq.embedding_group": 2,
         **SHORT,
     }
     project.set_params(values)
@@ -315,7 +321,8 @@ def finished_project(fresh_project, tmp_path_factory) -> Project:
 def _run_project(root: Path, fresh: Project) -> None:
     project = fresh.copy(root)
     stages = project.repro()
-    middle = ["ikd", "kd", "prune30", "prune50", *(f"ptq@{name}" for name in NETWORKS), "qat"]  # DVC chooses the order
+    trained = ["augment", "ikd", "kd", "prune30", "prune50", "qat", "tiny"]
+    middle = [*trained, *(f"ptq@{name}" for name in NETWORKS)]  # DVC chooses the order
     assert stages[:2] == ["prepare", "teacher"] and sorted(stages[2:-3]) == sorted(middle)
     assert stages[-3] == "benchmark" and sorted(stages[-2:]) == ["plots", "ship"]
     project.run("git", "add", "--all")

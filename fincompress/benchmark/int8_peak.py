@@ -1,5 +1,6 @@
 """How much int8 arithmetic the machine can do, and which share of it a variant reaches."""
 
+import re
 import time
 from pathlib import Path
 
@@ -51,13 +52,23 @@ def is_int8(variant: Variant) -> bool:
     return variant.runtime not in ("torch", FLOOR) and not variant.name.endswith("_fp32")
 
 
-def linear_operations(checkpoint: Path, length: int) -> int:
+def linear_operations(checkpoint: Path, length: int, first_alone: bool = False) -> int:
     """Operations of the linear layers of a network's encoder for a text of `length` word pieces.
 
     Products of queries with keys and of attention with values are left out: most runtimes compute them in fp32. So is
     what follows the encoder, which sees one position.
+
+    Args:
+        first_alone: the last layer goes on with one position once it has attended, as in files for ONNX Runtime.
     """
-    layers = f".{architecture_of(read_json(checkpoint / 'config.json')['model_type']).layers}."
+    architecture = architecture_of(read_json(checkpoint / "config.json")["model_type"])
+    inside = re.compile(rf"(?:^|\.){re.escape(architecture.layers)}\.(\d+)\.(.+)\.weight$")
     with safe_open(checkpoint / "model.safetensors", framework="numpy") as tensors:
-        shapes = [tensors.get_slice(name).get_shape() for name in tensors.keys() if layers in f".{name}"]  # noqa: SIM118
-    return 2 * length * sum(int(np.prod(shape)) for shape in shapes if len(shape) == 2)
+        found = {name: inside.search(name) for name in tensors.keys()}  # noqa: SIM118, no mapping
+        shapes = {match.groups(): tensors.get_slice(name).get_shape() for name, match in found.items() if match}
+    last = max(int(layer) for layer, _ in shapes)
+    after_attention = (architecture.attention_output, architecture.intermediate, architecture.output)
+    alone = {(str(last), part) for part in after_attention} if first_alone else set()
+    return 2 * sum(
+        int(np.prod(shape)) * (1 if place in alone else length) for place, shape in shapes.items() if len(shape) == 2
+    )

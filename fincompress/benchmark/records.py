@@ -63,7 +63,9 @@ def kept_weights(variants: list[Variant], models: Path) -> dict[str, str]:
 def int8_operations(variants: list[Variant], models: Path, length: int) -> dict[str, int]:
     """Variant -> the operations that it does in int8 for a text of `length` word pieces; none for those in fp32."""
     return {
-        variant.name: linear_operations(trained_checkpoint(variant, models), length)
+        variant.name: linear_operations(
+            trained_checkpoint(variant, models), length, first_alone=variant.runtime == "onnxruntime"
+        )
         for variant in variants
         if is_int8(variant)
     }
@@ -155,7 +157,7 @@ def cost_metrics(
     cold = measured.cold_starts.groupby("variant")["s"].median()
     tables = dict(list(measured.samples.groupby(["protocol", "variant"])))
     speedups = {
-        (protocol, variant.name): _speedup(tables[protocol, reference], tables[protocol, variant.name], seed)
+        (protocol, variant.name): speedup(tables[protocol, reference], tables[protocol, variant.name], seed)
         for protocol in PROTOCOLS
         for variant in variants
     }
@@ -183,7 +185,7 @@ def cost_metrics(
     return records
 
 
-def _speedup(reference: pd.DataFrame, own: pd.DataFrame, seed: int) -> Timing:
+def speedup(reference: pd.DataFrame, own: pd.DataFrame, seed: int) -> Timing:
     """Median latency of the reference over that of a variant, both over the rounds that the variant took part in."""
     beside = reference[reference["round"].isin(own["round"].unique())]
     return median_over(beside, "ms", seed) / median_over(own, "ms", seed)

@@ -31,7 +31,10 @@ RECORD = Path("metrics/about/seeds.json")
 SCORES = ("val_macro_f1", "macro_f1")
 PIPELINE = PIPELINES["side_by_side"]
 NETWORKS = [network.name for network in PIPELINE.networks]
-STAGES = (*NETWORKS, *(f"{PIPELINE.int8}@{network.name}" for network in PIPELINE.networks if network.quantized))
+STAGES = (
+    *(name for network in PIPELINE.networks for name in (network.prepared_by, network.name) if name),
+    *(f"{PIPELINE.int8}@{network.name}" for network in PIPELINE.networks if network.quantized),
+)
 """Of dvc.yaml, each after those that it may start from."""
 
 
@@ -51,7 +54,8 @@ def repeat(n: int, data: Path = Path("data"), models: Path = Path("models"), rec
         raise InputError(f"--n {n}: a spread needs at least 2 seeds")
     _check_up_to_date()
     params = checked_params()
-    sections = {name: getattr(params, name) for name in ("seed", "student", *NETWORKS, PIPELINE.int8)}
+    prepared = [network.prepared_by for network in PIPELINE.networks if network.prepared_by]
+    sections = {name: getattr(params, name) for name in ("seed", "student", *prepared, *NETWORKS, PIPELINE.int8)}
     seeds = [params.seed + index for index in range(n)]
     scratch = kept_folder("seeds", sections, [data])
     scores = [
@@ -111,7 +115,11 @@ def _commands(folder: Path, data: Path) -> list[tuple[str, list[str]]]:
     """(stage, its module and options) of `STAGES`, with all outputs below `folder`."""
     models = ["--data", str(data), "--models", str(folder)]
     beside = ["--plots", str(folder / "plots"), "--metrics", str(folder / "metrics")]
-    trained = [(network.name, [*network.command, *models, *beside]) for network in PIPELINE.networks]
+    trained = []
+    for network in PIPELINE.networks:
+        if network.prepared_by:
+            trained.append((network.prepared_by, [f"stages.{network.prepared_by}", *models]))
+        trained.append((network.name, [*network.command, *models, *beside]))
     converted = [
         (f"{PIPELINE.int8}@{network.name}", ["stages.ptq", PIPELINE.int8, network.name, *models])
         for network in PIPELINE.networks

@@ -104,7 +104,7 @@ def compare(
     from fincompress.serving.comparison import compare as ask
 
     texts = _given(texts)
-    names = model or ["teacher", "kd", "ikd_ort_int8"]
+    names = model or ["teacher", "ikd_ort_int8", "tiny_ort_int8"]
     answers = ask({name: _folder(name) for name in names}, texts, threads)
     table = Table("text", *(f"{answer.model}\n{answer.latency_ms:.1f} ms" for answer in answers), show_lines=True)
     for row, text in enumerate(texts):

@@ -4,7 +4,10 @@ Both look at texts alone, without labels. The information of a head or neuron sa
 it is taken out; the refit lets those that stay take over what they can of the others' output.
 """
 
-from collections.abc import Collection, Sequence
+import copy
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,9 +15,9 @@ from datasets import Dataset
 from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from fincompress.compress.importance import masked_inputs, visit_inputs
+from fincompress.compress.importance import masked_inputs
 from fincompress.networks.batches import length_batches
-from fincompress.networks.structure import head_size, linears, remove, structure_of
+from fincompress.networks.structure import encoder_layers, head_size, linears, remove, structure_of
 
 RIDGE = 1e-6  # of the mean size of an input, added to each, so that inputs that always agree share their weight
 
@@ -52,59 +55,123 @@ def remove_refitted(
     heads: Collection[tuple[int, int]],
     neurons: list[np.ndarray] | None = None,
 ) -> None:
-    """`structure.remove`, and then the weights of both outputs of every layer that come nearest to its old outputs.
+    """`structure.remove`, and then weights of both outputs of every layer that bring it nearest to what it was.
 
-    Nearest in the mean square over the real positions of `dataset`, for the inputs that the layer had before. Biases
-    stay.
+    Layers are refitted one after another, from the first that loses something: each to the inputs that it has now that
+    those before it are refitted, so that it also makes up for what they lost. Nearest is meant in the mean square, over
+    the real positions of `dataset`, of a layer's sum with the residual. Biases stay.
 
     Args:
         heads, neurons: as for `structure.remove`.
     """
-    size, before = head_size(model.config), structure_of(model)
-    outputs = [*linears(model, "attention_output"), *linears(model, "output")]
-    grams = input_products(model, tokenizer, dataset, outputs)
-    weights = [output.weight.detach().clone() for output in outputs]
+    whole, before = copy.deepcopy(model), structure_of(model)
     remove(model, heads, neurons)
-    pairs = zip(before.kept_heads, structure_of(model).kept_heads, strict=True)
-    places = [np.array([old.index(head) for head in new]) for old, new in pairs]
-    kept = [(place[:, None] * size + np.arange(size)).ravel() for place in places]
-    gone = neurons or [np.array([], dtype=int) for _ in before.ffn_widths]
-    kept += [np.setdiff1d(np.arange(width), lost) for width, lost in zip(before.ffn_widths, gone, strict=True)]
-    with torch.no_grad():
-        for output, weight, gram, left in zip(outputs, weights, grams, kept, strict=True):
-            output.weight.copy_(refitted(weight, gram, left))
+    after = structure_of(model)
+    changed = [
+        layer
+        for layer in range(len(before.ffn_widths))
+        if (before.kept_heads[layer], before.ffn_widths[layer]) != (after.kept_heads[layer], after.ffn_widths[layer])
+    ]
+    if changed:
+        _refit(model, whole, _layer_calls(whole, tokenizer, dataset), min(changed))
 
 
-def refitted(weight: torch.Tensor, gram: torch.Tensor, kept: np.ndarray) -> torch.Tensor:
-    """The weights [out, kept] of a linear layer with fewer inputs that come nearest to what all inputs gave.
+@dataclass
+class _Call:
+    """What an encoder layer is called with for a batch."""
+
+    hidden: torch.Tensor  # [batch, seq, width]
+    others: tuple[tuple, dict]  # further arguments
+    mask: torch.Tensor  # [batch, seq], 1 at real positions
+
+
+@torch.no_grad()
+def _layer_calls(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dataset: Dataset) -> list[list[_Call]]:
+    """The calls of every layer, a batch each: [layers][batches]."""
+    model.eval()
+    layers = encoder_layers(model)
+    calls: list[list[_Call]] = [[] for _ in layers]
+    mask = torch.empty(0)
+
+    def keep(place: int) -> Callable[..., None]:
+        def hook(_module, arguments, named):
+            hidden, *others = arguments
+            calls[place].append(_Call(hidden, (tuple(others), named), mask))
+
+        return hook
+
+    hooks = [layer.register_forward_pre_hook(keep(place), with_kwargs=True) for place, layer in enumerate(layers)]
+    try:
+        for _, batch in length_batches(dataset, tokenizer):
+            batch = batch.to(model.device)
+            mask = batch["attention_mask"]
+            model(**batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return calls
+
+
+@torch.no_grad()
+def _refit(model: PreTrainedModel, whole: PreTrainedModel, calls: list[list[_Call]], first: int) -> None:
+    """Refit the outputs of the layers of `model` from `first` on to what `whole` computes in `calls`."""
+    hidden = [call.hidden for call in calls[first]]
+    ours, theirs = (encoder_layers(network) for network in (model, whole))
+    for place in range(first, len(calls)):
+        for part, before in (("attention_output", "query"), ("output", "intermediate")):
+            own, other = ([linears(network, name)[place] for name in (part, before)] for network in (model, whole))
+            size = own[0].in_features
+            gram = torch.zeros(size, size, dtype=torch.float64, device=model.device)
+            cross = torch.zeros(own[0].out_features, size, dtype=torch.float64, device=model.device)
+            for call, now in zip(calls[place], hidden, strict=True):
+                inputs, residual = _inputs(ours[place], own, now, call)
+                old_inputs, old_residual = _inputs(theirs[place], other, call.hidden, call)
+                wanted = old_inputs @ other[0].weight.double().T + old_residual - residual
+                gram += inputs.T @ inputs
+                cross += wanted.T @ inputs
+            own[0].weight.copy_(fitted(own[0].weight, gram, cross))
+        hidden = [_first(_run(ours[place], now, call)) for call, now in zip(calls[place], hidden, strict=True)]
+
+
+def _inputs(
+    layer: torch.nn.Module, modules: list[torch.nn.Linear], hidden: torch.Tensor, call: _Call
+) -> list[torch.Tensor]:
+    """What goes into each of these modules of a layer at real positions, float64 [positions, features]."""
+    seen: dict[int, torch.Tensor] = {}
+
+    def keep(place: int) -> Callable[..., None]:
+        def hook(_module, arguments):
+            seen[place] = arguments[0][call.mask.bool()].double()
+
+        return hook
+
+    hooks = [module.register_forward_pre_hook(keep(place)) for place, module in enumerate(modules)]
+    try:
+        _run(layer, hidden, call)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [seen[place] for place in range(len(modules))]
+
+
+def _run(layer: torch.nn.Module, hidden: torch.Tensor, call: _Call) -> Any:
+    others, named = call.others
+    return layer(hidden, *others, **named)
+
+
+def _first(output: Any) -> torch.Tensor:
+    """The hidden states that a layer returns, alone or before other things."""
+    return output if isinstance(output, torch.Tensor) else output[0]
+
+
+def fitted(weight: torch.Tensor, gram: torch.Tensor, cross: torch.Tensor) -> torch.Tensor:
+    """The weights [out, in] of a linear layer whose outputs come nearest to what is wanted.
 
     Args:
-        weight: [out, in].
+        weight: those before, [out, in], which the ridge pulls towards.
         gram: XᵀX of the inputs [in, in], float64.
-        kept: which inputs stay.
+        cross: YᵀX of the wanted outputs and the inputs [out, in], float64.
     """
-    index = torch.as_tensor(kept, device=gram.device)
-    among = gram[index][:, index]
-    ridge = RIDGE * among.diagonal().mean() * torch.eye(len(index), dtype=gram.dtype, device=gram.device)
-    # what is added to the kept weights stands for what went, so that the ridge pulls towards the old weights
-    missing = (weight.double() @ gram)[:, index] - weight.double()[:, index] @ among
-    change = torch.linalg.solve(among + ridge, missing.T).T
-    return (weight.double()[:, index] + change).to(weight.dtype)
-
-
-def input_products(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    dataset: Dataset,
-    modules: Sequence[torch.nn.Linear],
-) -> list[torch.Tensor]:
-    """For each of these linear layers, XᵀX of its inputs at the real positions of `dataset`, float64 [in, in]."""
-    sizes = [module.in_features for module in modules]
-    products = [torch.zeros(size, size, dtype=torch.float64, device=model.device) for size in sizes]
-
-    def add(place: int, inputs: torch.Tensor, mask: torch.Tensor) -> None:
-        rows = inputs[mask.bool()].double()  # [real positions, in]
-        products[place] += rows.T @ rows
-
-    visit_inputs(model, tokenizer, dataset, modules, add)
-    return products
+    ridge = RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    change = torch.linalg.solve(gram + ridge, (cross - weight.double() @ gram).T).T
+    return (weight.double() + change).to(weight.dtype)

@@ -48,7 +48,7 @@ class Compared:
 
     layers: list[int]  # counted from 0
     groups: int  # of consecutive heads, see `group_heads`
-    attention: Literal["scores", "probabilities"]  # QKᵀ/√d, or its softmax over the real positions
+    attention: Literal["scores", "probabilities"] | None  # QKᵀ/√d, its softmax over the real positions, or nothing
     embedding: bool  # the output of the embedding layer too
 
     @property
@@ -62,7 +62,8 @@ class Intermediates(NamedTuple):
 
     logits: torch.Tensor  # [batch, labels]
     hidden: torch.Tensor  # [batch, states, seq, width]
-    attention: torch.Tensor  # [batch, layers, groups, seq, seq]; scores of padding are there, and count for nothing
+    attention: torch.Tensor  # [batch, layers, groups, seq, seq], none of it where it is not compared; scores of padding
+    # are there, and count for nothing
 
 
 def layer_map(layers: dict[int, int] | None, student_layers: int, teacher_layers: int) -> dict[int, int]:
@@ -149,10 +150,9 @@ class StoredTargets:
 
     def __init__(self, folder: Path, lengths: list[int], compared: Compared, width: int):
         self.lengths, self.groups = np.asarray(lengths), compared.groups
-        self._shapes = {
-            "hidden": (len(compared.states), width),
-            "attention": (len(compared.layers), compared.groups),
-        }
+        self._shapes = {"hidden": (len(compared.states), width)}
+        if compared.attention:
+            self._shapes["attention"] = (len(compared.layers), compared.groups)
         units = {"hidden": self.lengths, "attention": self.lengths**2}  # a unit is a position, or a pair of them
         self._starts = {name: np.concatenate([[0], np.cumsum(count)]) for name, count in units.items()}
         self._folder = folder
@@ -171,18 +171,21 @@ class StoredTargets:
     def put(self, row: int, hidden: torch.Tensor, attention: torch.Tensor) -> None:
         """Store one sentence's [states, seq, width] and [layers, groups, seq, seq], with padding cut off."""
         length = self.lengths[row]
-        pairs = attention[:, :, :length, :length].flatten(2)  # [layers, groups, pairs]
         self._part("hidden", row)[:] = hidden[:, :length].permute(1, 0, 2).numpy()
-        self._part("attention", row)[:] = pairs.permute(2, 0, 1).numpy()
+        if "attention" in self._shapes:
+            pairs = attention[:, :, :length, :length].flatten(2)  # [layers, groups, pairs]
+            self._part("attention", row)[:] = pairs.permute(2, 0, 1).numpy()
 
     def __call__(self, batch):
         rows, seq = batch["row"].tolist(), batch["input_ids"].shape[1]
         hidden = np.zeros((len(rows), seq, *self._shapes["hidden"]), np.float32)
-        attention = np.zeros((len(rows), seq, seq, *self._shapes["attention"]), np.float32)
+        attention = np.zeros((len(rows), seq, seq, *self._shapes.get("attention", (0, 0))), np.float32)
         for index, row in enumerate(rows):
             length = self.lengths[row]
             hidden[index, :length] = self._part("hidden", row)
-            attention[index, :length, :length] = self._part("attention", row).reshape(length, length, -1, self.groups)
+            if "attention" in self._shapes:
+                pairs = self._part("attention", row)
+                attention[index, :length, :length] = pairs.reshape(length, length, -1, self.groups)
         device = batch["input_ids"].device
         return (
             torch.from_numpy(hidden).to(device).permute(0, 2, 1, 3),
@@ -239,18 +242,22 @@ def intermediates(model: PreTrainedModel, inputs: Mapping[str, torch.Tensor], co
     Attention is computed from the queries and keys, so that it is free of dropout, and whatever implementation of
     attention the model runs with.
     """
-    with _queries_and_keys(getattr(model, "module", model), compared.layers) as (queries, keys):
+    attended = compared.layers if compared.attention else []
+    with _queries_and_keys(getattr(model, "module", model), attended) as (queries, keys):
         outputs = model(**inputs, output_hidden_states=True)
     hidden = torch.stack([outputs.hidden_states[state + 1] for state in compared.states], dim=1)
     attention = []
-    for layer in compared.layers:  # one that is named twice counts twice
+    for layer in attended:  # one that is named twice counts twice
         query, key = queries[layer], keys[layer]
         scores = query @ key.transpose(2, 3) / query.shape[-1] ** 0.5
         if compared.attention == "probabilities":
             padding = inputs["attention_mask"][:, None, None] == 0
             scores = scores.masked_fill(padding, -torch.inf).softmax(dim=-1)
         attention.append(group_heads(scores, compared.groups))
-    return Intermediates(outputs.logits, hidden, torch.stack(attention, dim=1))
+    shape = (len(hidden), 0, 0, *inputs["attention_mask"].shape[-1:] * 2)
+    return Intermediates(
+        outputs.logits, hidden, torch.stack(attention, dim=1) if attention else hidden.new_empty(shape)
+    )
 
 
 @contextmanager

@@ -26,8 +26,6 @@ def head_importance(
     Returns:
         [layers, heads] by original index, float64; NaN for heads that are already gone.
     """
-    heads = structure_of(model).kept_heads
-    importance = np.full((len(heads), model.config.num_attention_heads), np.nan)
     if criterion == "random":
         scores = random_importance(model, seed)
     elif criterion == "magnitude":
@@ -35,6 +33,13 @@ def head_importance(
     else:
         measure = {"entropy": entropy_importance, "attention": attention_importance, "gradient": gradient_importance}
         scores = measure[criterion](model, tokenizer, dataset)
+    return by_original_index(model, scores)
+
+
+def by_original_index(model: PreTrainedModel, scores: Sequence[np.ndarray]) -> np.ndarray:
+    """Scores of the heads that a model has, per layer [heads kept], as [layers, heads] with NaN for those gone."""
+    heads = structure_of(model).kept_heads
+    importance = np.full((len(heads), model.config.num_attention_heads), np.nan)
     for layer, (kept, values) in enumerate(zip(heads, scores, strict=True)):
         importance[layer, kept] = values
     return importance

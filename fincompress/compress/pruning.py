@@ -10,11 +10,12 @@ import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from fincompress.compress.importance import head_importance, neuron_importance
+from fincompress.compress.fisher import fisher_information, remove_refitted
+from fincompress.compress.importance import by_original_index, head_importance, neuron_importance
 from fincompress.core.errors import InputError
 from fincompress.core.files import read_json, remove_folder
 from fincompress.core.processes import agreed, wait
-from fincompress.core.sections import PruneParams
+from fincompress.core.sections import PruneParams, ScoringParams
 from fincompress.networks.batches import length_batches
 from fincompress.networks.checkpoints import load_model, save
 from fincompress.networks.scores import macro_f1
@@ -97,8 +98,9 @@ def prune(
 
     A round scores the heads on training texts, removes the least important ones, and recovers with the training loop
     of the other stages. Michel et al. (2019, arXiv:1905.10650) prune like this, without the recovery. Neurons are
-    removed along with heads, the same share from every layer, by `importance.neuron_importance`. Every finished round
-    is stored whole in `scratch`, and the next one starts from that file, so a resumed run ends with the same weights.
+    removed along with heads, the same share from every layer. By `fisher`, what is left is refitted before it recovers
+    (see `importance_of` and `take_out`). Every finished round is stored whole in `scratch`, and the next one starts
+    from that file, so a resumed run ends with the same weights.
 
     Args:
         record: of the model's earlier rounds, which is continued as though all had been one run.
@@ -166,15 +168,46 @@ def _remove_least(
     """
     model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
     scored = scoring_rows(train_set, params, seed)
-    importance = head_importance(model, tokenizer, scored, params.importance, seed)
+    importance, of_neurons = importance_of(model, tokenizer, scored, params.importance, seed)
     heads = least_important(importance, gone)
-    neurons = _neurons(model, tokenizer, scored, share, start)
+    neurons = _least_neurons(of_neurons, share, start) if share else None
     heads, neurons = agreed((heads, neurons))
-    remove(model, heads, neurons)
+    take_out(model, tokenizer, scored, heads, neurons, params.importance)
     return importance, heads
 
 
-def scoring_rows(dataset: Dataset, params: PruneParams, seed: int) -> Dataset:
+def importance_of(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dataset: Dataset, criterion: str, seed: int
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Scores of all heads [layers, heads], NaN for those gone, and of every layer's neurons [current width].
+
+    Args:
+        criterion: `fisher` scores both (see `fisher.fisher_information`); any other scores heads (see
+            `importance.head_importance`), and neurons have `importance.neuron_importance`.
+    """
+    if criterion == "fisher":
+        heads, neurons = fisher_information(model, tokenizer, dataset)
+        return by_original_index(model, heads), neurons
+    importance = head_importance(model, tokenizer, dataset, criterion, seed)
+    return importance, neuron_importance(model, tokenizer, dataset)
+
+
+def take_out(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    dataset: Dataset,
+    heads: list[tuple[int, int]],
+    neurons: list[np.ndarray] | None,
+    criterion: str,
+) -> None:
+    """Remove heads and neurons in place; where `fisher` chose them, refit the outputs of their layers on `dataset`."""
+    if criterion == "fisher":
+        remove_refitted(model, tokenizer, dataset, heads, neurons)
+    else:
+        remove(model, heads, neurons)
+
+
+def scoring_rows(dataset: Dataset, params: ScoringParams, seed: int) -> Dataset:
     """The rows that heads and neurons are scored on: all, or a random draw of as many mini-batches as `params` says."""
     if params.importance_batches is None:
         return dataset
@@ -192,17 +225,11 @@ def predict(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dataset:
     return predictions
 
 
-def _neurons(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dataset: Dataset, share: float, start: Structure
-) -> list[np.ndarray] | None:
+def _least_neurons(scores: list[np.ndarray], share: float, start: Structure) -> list[np.ndarray]:
     """The least important neurons of every layer: as many as bring the total removed to `share`."""
-    if share == 0:
-        return None
     counts = [
-        max(0, width - (old - round(share * old)))
-        for old, width in zip(start.ffn_widths, structure_of(model).ffn_widths, strict=True)
+        max(0, len(score) - (old - round(share * old))) for old, score in zip(start.ffn_widths, scores, strict=True)
     ]
-    scores = neuron_importance(model, tokenizer, dataset)
     return [np.argsort(score, kind="stable")[:count] for score, count in zip(scores, counts, strict=True)]
 
 

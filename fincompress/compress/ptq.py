@@ -13,13 +13,16 @@ import onnx
 import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
+from fincompress.compress.embedding_codes import with_codes
 from fincompress.core.files import atomic_folder
-from fincompress.core.sections import QuantizationParams
+from fincompress.core.sections import PtqParams, QuantizationParams
 from fincompress.networks.checkpoints import load_model, load_tokenizer
 from fincompress.runtimes.base import ACTIVATIONS, DYNAMIC
-from fincompress.runtimes.convert import as_onnx, as_openvino, carry, fused, save_openvino
+from fincompress.runtimes.convert import as_openvino, carry, optimised, save_openvino
 from fincompress.runtimes.pytorch import TorchInt8Classifier
 from fincompress.runtimes.quiet import load_nncf, openvino, quiet
+
+SEED = 0  # of the fit of a book of codes, which is part of the format and no choice of a run
 
 
 def nncf_options(ignored: list[str]) -> dict:
@@ -58,25 +61,36 @@ def to_openvino_int8(checkpoint: Path, out: Path, params: QuantizationParams, te
         save_openvino(graph, checkpoint, folder)
 
 
-def to_onnx_int8(checkpoint: Path, out: Path, params: QuantizationParams, texts: Sequence[str] = ()) -> None:
+def to_onnx_int8(checkpoint: Path, out: Path, params: PtqParams, texts: Sequence[str] = ()) -> None:
     """Write the checkpoint as a self-contained folder for ONNX Runtime, with int8 weights and one scale per channel.
+
+    Word embeddings are written as codes (see `embedding_codes`) if `params` says how many numbers share one.
 
     Args:
         texts: ignored, because ranges of activations are found when the model runs.
     """
     source = load_model(str(checkpoint))
     with atomic_folder(out) as folder:
-        quantize_onnx(fused(as_onnx(source), source), folder / "model.onnx", params.keep_classifier_float)
+        graph = optimised(source)
+        kept = [with_codes(graph, params.embedding_group, SEED)] if params.embedding_group else []
+        quantize_onnx(graph, folder / "model.onnx", params.keep_classifier_float, kept=kept)
         carry(checkpoint, folder)
 
 
-def quantize_onnx(model: onnx.ModelProto, out: Path, keep_classifier_float: bool, seven_bits: bool = True) -> None:
+def quantize_onnx(
+    model: onnx.ModelProto,
+    out: Path,
+    keep_classifier_float: bool,
+    seven_bits: bool = True,
+    kept: Sequence[str] = (),
+) -> None:
     """Write an fp32 graph as int8 to the file `out`, with ranges of activations that are found at run time.
 
     Args:
         seven_bits: weights that are multiplied use 7 of their 8 bits. A CPU without VNNI adds two products of an
             activation (up to 255) and a weight in 16 bits. With weights up to 127 that sum saturates, silently, and
             labels change; with weights up to 64 it cannot (2 · 255 · 64 < 2¹⁵). False is for comparison.
+        kept: names of nodes that stay as they are.
     """
     del model.graph.value_info[:]  # shapes that the exporter recorded and quantisation contradicts
     model.metadata_props.add(key=ACTIVATIONS, value=DYNAMIC)
@@ -89,7 +103,7 @@ def quantize_onnx(model: onnx.ModelProto, out: Path, keep_classifier_float: bool
             per_channel=True,
             reduce_range=seven_bits,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=head if keep_classifier_float else [],
+            nodes_to_exclude=[*kept, *(head if keep_classifier_float else [])],
             extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},  # of what fused operators give
         )
 

@@ -49,6 +49,14 @@ def soft_label_objective(temperature: float, alpha: float) -> Objective:
     return objective
 
 
-def add_teacher_logits(dataset: Dataset, teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Dataset:
-    """Run the teacher once over `dataset` and add its logits as the column `teacher_logits` ([rows, labels])."""
-    return dataset.add_column("teacher_logits", model_logits(dataset, teacher, tokenizer, "teacher's targets").tolist())
+def add_teacher_logits(
+    dataset: Dataset, teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, read_as: Dataset | None = None
+) -> Dataset:
+    """Run the teacher once over `dataset` and add its logits as the column `teacher_logits` ([rows, labels]).
+
+    Args:
+        tokenizer: the teacher's.
+        read_as: the same rows as the teacher reads them, where `dataset` is tokenised with another vocabulary.
+    """
+    logits = model_logits(read_as or dataset, teacher, tokenizer, "teacher's targets")
+    return dataset.add_column("teacher_logits", logits.tolist())

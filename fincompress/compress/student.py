@@ -18,7 +18,7 @@ from fincompress.networks.checkpoints import load_model, load_tokenizer
 from fincompress.networks.locate import locate
 from fincompress.networks.structure import is_pruned
 
-_LAYER = re.compile(r"(?<=\.layer\.)\d+(?=\.)")
+LAYER = re.compile(r"(?<=\.layer\.)\d+(?=\.)")
 
 
 def select_layers(count: int, total: int, selection: str) -> list[int]:
@@ -111,4 +111,4 @@ def copy_layers(source: PreTrainedModel, student: PreTrainedModel, layers: list[
     backbone = f"{student.base_model_prefix}."
     for name, tensor in student.state_dict().items():
         if name.startswith(backbone) or head:
-            tensor.copy_(weights[_LAYER.sub(lambda match: str(layers[int(match.group())]), name)])
+            tensor.copy_(weights[LAYER.sub(lambda match: str(layers[int(match.group())]), name)])

@@ -22,6 +22,7 @@ from fincompress.core.sections import (
     AG_NEWS_LABELS,
     FINANCIAL_LABELS,
     AgNewsParams,
+    AugmentParams,
     BenchmarkParams,
     EvaluateParams,
     PlotsParams,
@@ -102,6 +103,7 @@ class SideBySideParams(AnyParams):
     pipeline: Literal["side_by_side"] = "side_by_side"
     prepare: PrepareParams
     student: StudentParams
+    augment: AugmentParams
     ship: ShipParams
 
     @model_validator(mode="after")

@@ -16,6 +16,7 @@ from fincompress.core.sections import (
     SoftLabelParams,
     SparsePruneParams,
     TeacherParams,
+    TinyParams,
 )
 
 
@@ -27,6 +28,7 @@ class Network:
     section: type[Section]
     made_by: str  # for model cards
     stage: str = ""  # the module in stages/ that takes its name as an argument; empty: its own
+    prepared_by: str = ""  # a stage that has to run before its own, and writes below models/ too
     runtime: str = "torch"  # that runs its folder
     quantized: bool = True  # after training, for each of `INT8_RUNTIMES`
     torch_int8: bool = False  # also measured in PyTorch's own int8, for comparison
@@ -79,6 +81,13 @@ PIPELINES = {
             ),
             Network("prune30", PruneParams, _PRUNED, stage="prune"),
             Network("prune50", PruneParams, _PRUNED, stage="prune"),
+            Network(
+                "tiny",
+                TinyParams,
+                "a student with fewer heads, neurons and word pieces, distilled on the teacher's answers to the "
+                "training texts and to variants of them",
+                prepared_by="augment",
+            ),
             Network(
                 "qat",
                 QatParams,

@@ -9,6 +9,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(min_length=1)]
+Importance = Literal["entropy", "attention", "magnitude", "gradient", "fisher", "random"]
+"""How heads are scored before the least important go."""
 FINANCIAL_LABELS = ["negative", "neutral", "positive"]
 """Labels of the embedded corpus and of the financial data sets, in id order."""
 AG_NEWS_LABELS = ["World", "Sports", "Business", "Sci/Tech"]
@@ -164,21 +166,54 @@ class IkdParams(SoftLabelParams):
     layer_map: Annotated[dict[int, int], Field(min_length=1)] | None
 
 
-class PruneParams(TrainingParams):
+class ScoringParams(TrainingParams):
+    """Keys of every stage that scores heads and neurons."""
+
+    importance: Importance
+    importance_batches: Annotated[int, Field(ge=1)] | None
+
+
+class PruneParams(ScoringParams):
     """A stage that removes heads from the network `source`; `epochs` are those of the recovery after each round."""
 
     source: Name
     heads_fraction: Annotated[float, Field(gt=0, lt=1)]
     heads_per_round: Annotated[float, Field(gt=0, le=1)]
     ffn_fraction: Annotated[float, Field(ge=0, lt=1)]
-    importance: Literal["entropy", "attention", "magnitude", "gradient", "random"]
-    importance_batches: Annotated[int, Field(ge=1)] | None
 
 
 class SparsePruneParams(PruneParams):
     """The stage `prune` of a stacked recipe, which also sets single weights to zero."""
 
     amount: Annotated[float, Field(ge=0, lt=1)]
+
+
+class AugmentParams(Section):
+    """The `augment` stage; it reads `kd.transfer` too."""
+
+    variants: Annotated[int, Field(ge=0)]
+
+
+class TinyParams(SoftLabelParams, ScoringParams):
+    """The `tiny` stage: the network that it starts from, what it keeps of that, and its losses."""
+
+    source: Name
+    layers: Annotated[int, Field(ge=1)]
+    layer_selection: Literal["first", "evenly_spaced"]
+    attention_heads: Annotated[int, Field(ge=1)]
+    intermediate_size: Annotated[int, Field(ge=1)]
+    vocabulary_min_count: Annotated[int, Field(ge=1)] | None
+    embedding_size: Annotated[int, Field(ge=2)] | None
+    lambda_hidden: Annotated[float, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _new_embeddings_are_trained(self):
+        if self.embedding_size is not None and self.freeze_word_embeddings:
+            raise ValueError(
+                "freeze_word_embeddings: an embedding of another size has to be trained; set it to false, "
+                "or embedding_size to null"
+            )
+        return self
 
 
 class QuantizationParams(Section):
@@ -190,6 +225,8 @@ class QuantizationParams(Section):
 
 class PtqParams(QuantizationParams):
     """The `ptq` stage, and `quantize` of a stacked recipe."""
+
+    embedding_group: Annotated[int, Field(ge=1, le=16)] | None
 
 
 class QatParams(SoftLabelParams, QuantizationParams):

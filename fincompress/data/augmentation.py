@@ -99,6 +99,11 @@ def augment(
     return made
 
 
+def words_of(texts: Iterable[str]) -> set[str]:
+    """The words of letters in texts, lower case: those that `replace_words` can replace."""
+    return {word.lower() for text in texts for word in _WORD.findall(text)}
+
+
 def clauses(text: str) -> list[str]:
     """A text's clauses, as commas, semicolons and conjunctions part them."""
     return [part for part in _CLAUSE.split(text) if part]

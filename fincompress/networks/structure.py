@@ -43,11 +43,15 @@ def head_size(config: PreTrainedConfig) -> int:
     return config.hidden_size // config.num_attention_heads
 
 
+def encoder_layers(model: PreTrainedModel) -> list[torch.nn.Module]:
+    """The encoder's layers, in order."""
+    return list(model.base_model.get_submodule(architecture_of(model.config.model_type).layers).children())
+
+
 def linears(model: PreTrainedModel, part: str) -> list[torch.nn.Linear]:
     """The linear layer `part` (a field of `Architecture`) of every encoder layer, in order."""
-    architecture = architecture_of(model.config.model_type)
-    layers = model.base_model.get_submodule(architecture.layers)
-    return [cast(torch.nn.Linear, layer.get_submodule(getattr(architecture, part))) for layer in layers.children()]
+    name = getattr(architecture_of(model.config.model_type), part)
+    return [cast(torch.nn.Linear, layer.get_submodule(name)) for layer in encoder_layers(model)]
 
 
 def remove(model: PreTrainedModel, heads: Collection[tuple[int, int]], neurons: list[np.ndarray] | None = None) -> None:

@@ -1,16 +1,18 @@
 """Convert a checkpoint to another runtime's format, as a self-contained folder with its tokenizer."""
 
+import json
 import shutil
 import tempfile
 import warnings
 from collections.abc import Collection
 from pathlib import Path
 
+import numpy as np
 import onnx
 import torch
 from transformers import PreTrainedModel
 
-from fincompress.core.files import atomic_folder
+from fincompress.core.files import atomic_folder, read_json, write_text
 from fincompress.networks.architectures import architecture_of
 from fincompress.networks.checkpoints import load_model
 from fincompress.networks.structure import head_size, structure_of
@@ -24,8 +26,13 @@ def to_onnx(checkpoint: Path, out: Path) -> None:
     """Write `out/model.onnx` (fp32, dynamic batch and length, `fused`) and whatever else inference needs."""
     model = load_model(str(checkpoint))
     with atomic_folder(out) as folder:
-        onnx.save(fused(as_onnx(model), model), folder / "model.onnx")
+        onnx.save(optimised(model), folder / "model.onnx")
         carry(checkpoint, folder)
+
+
+def optimised(model: PreTrainedModel) -> onnx.ModelProto:
+    """A classifier as the ONNX graph that is shipped: `as_onnx`, `fused`, then `first_position_alone`."""
+    return first_position_alone(fused(as_onnx(model), model))
 
 
 def as_onnx(model: PreTrainedModel, inputs: Collection[str] | None = None) -> onnx.ModelProto:
@@ -99,6 +106,58 @@ def fused(graph: onnx.ModelProto, model: PreTrainedModel) -> onnx.ModelProto:
     return optimised.model
 
 
+def first_position_alone(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """The same answers with less work, in place: the last layer goes on with the first position once it has attended.
+
+    The head reads that position alone, and after the last attention no position looks at another, so the rest of the
+    layer need not be worked out for the others. That is up to two thirds of it: a tenth of a network of 6 layers, a
+    third of one of 2. A graph that is not fused, or does anything else there, stays as it is.
+
+    Args:
+        graph: what `fused` returns.
+    """
+    nodes = graph.graph.node
+    attention = [node for node in nodes if node.op_type == "Attention"]
+    if not attention:
+        return graph
+    constant = {tensor.name for tensor in graph.graph.initializer}
+    constant |= {name for node in nodes if node.op_type == "Constant" for name in node.output}
+    residual, changed = attention[-1].input[0], set(attention[-1].output)
+    rest = []  # what follows the attention, up to the head's choice of a position
+    for node in nodes[list(nodes).index(attention[-1]) + 1 :]:
+        if not changed.intersection(node.input):
+            continue
+        if node.op_type == "Gather" and _takes_the_first(node, graph):
+            break
+        if node.op_type not in _POSITIONWISE or set(node.input) - changed - constant - {residual}:
+            return graph
+        rest.append(node)
+        changed.update(node.output)
+    else:
+        return graph
+    for name, values in (("first_start", [0]), ("first_end", [1]), ("first_axis", [1])):
+        graph.graph.initializer.append(onnx.numpy_helper.from_array(np.array(values, dtype=np.int64), name))
+    for name in (attention[-1].output[0], residual):
+        for node in rest:
+            node.input[:] = [f"{name}_first" if given == name else given for given in node.input]
+        cut = onnx.helper.make_node("Slice", [name, "first_start", "first_end", "first_axis"], [f"{name}_first"])
+        nodes.insert(list(nodes).index(attention[-1]) + 1, cut)
+    return graph
+
+
+_POSITIONWISE = {"Add", "Cast", "Div", "Erf", "LayerNormalization", "MatMul", "Mul", "Pow", "Relu", "Sub", "Tanh"}
+"""Operators of an encoder layer that treat every position alike."""
+
+
+def _takes_the_first(node: onnx.NodeProto, graph: onnx.ModelProto) -> bool:
+    """Whether a Gather chooses position 0 of [batch, position, width]."""
+    axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
+    values = {tensor.name: tensor for tensor in graph.graph.initializer}
+    values |= {other.output[0]: other.attribute[0].t for other in graph.graph.node if other.op_type == "Constant"}
+    index = values.get(node.input[1])
+    return axis == 1 and index is not None and onnx.numpy_helper.to_array(index).tolist() == 0
+
+
 def to_openvino(checkpoint: Path, out: Path) -> None:
     """Write `out/openvino_model.xml` and `.bin` (fp32, dynamic batch and length) and whatever else inference needs."""
     with atomic_folder(out) as folder:
@@ -132,9 +191,11 @@ def save_openvino(graph: openvino.Model, checkpoint: Path, folder: Path) -> None
 
 
 def carry(checkpoint: Path, folder: Path) -> None:
-    """Copy what every runtime reads besides the weights."""
+    """Copy what every runtime reads besides the weights, the tokenizer without the spaces that make it readable."""
     for name in _CARRIED:
         shutil.copy2(checkpoint / name, folder / name)
+    tokenizer = folder / "tokenizer.json"
+    write_text(tokenizer, json.dumps(read_json(tokenizer), ensure_ascii=False, separators=(",", ":")))
 
 
 def _example(model: PreTrainedModel) -> dict[str, torch.Tensor]:

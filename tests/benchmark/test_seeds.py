@@ -33,11 +33,11 @@ def test_a_stage_that_fails_is_named_and_those_before_it_are_not_run_again(tmp_p
     monkeypatch.setattr(seeds.subprocess, "run", run)
     with pytest.raises(InputError, match=r"seed 43: the stage qat failed \(exit 1\)"):
         seeds._train(tmp_path / "43", 43, tmp_path / "data")
-    assert ran == ["teacher", "kd", "ikd", "prune30", "prune50", "qat"]
+    assert ran == ["teacher", "kd", "ikd", "prune30", "prune50", "augment", "tiny", "qat"]
     ran.clear()
     fail.clear()
     seeds._train(tmp_path / "43", 43, tmp_path / "data")
-    assert ran == ["qat", *(f"ptq@{name}" for name in ("teacher", "kd", "ikd", "prune30", "prune50"))]
+    assert ran == ["qat", *(f"ptq@{name}" for name in ("teacher", "kd", "ikd", "prune30", "prune50", "tiny"))]
 
 
 def test_an_interrupted_stage_interrupts_the_command(tmp_path, monkeypatch):

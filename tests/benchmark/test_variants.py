@@ -66,7 +66,9 @@ def test_shipping_what_was_not_measured_is_one_line(tmp_path, monkeypatch):
     with_variants(tmp_path, "side_by_side", ["kd_ort_int8", "kd"])
     records = {name: {} for name in ("teacher", "kd", "kd_ort_int8")}
     monkeypatch.setattr(ship, "load_results", lambda *_: SimpleNamespace(records=records))
-    with pytest.raises(InputError, match=r"ship\.variants: ikd, ikd_ort_int8, qat not measured.*benchmark\.variants"):
+    with pytest.raises(
+        InputError, match=r"ship\.variants: ikd, ikd_ort_int8, tiny_ort_int8, qat not measured.*benchmark\.variants"
+    ):
         ship.main()
     assert not (tmp_path / "models").exists()
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 from random_classifiers import HEADS, LAYERS, SIZE, WIDTH, classifier
 
-from fincompress.compress.fisher import fisher_information, input_products, refitted, remove_refitted
+from fincompress.compress.fisher import fisher_information, fitted, remove_refitted
+from fincompress.compress.importance import visit_inputs
 from fincompress.networks.batches import length_batches
 from fincompress.networks.structure import linears, remove, structure_of
 
@@ -65,8 +66,10 @@ def test_the_refit_is_that_of_least_squares():
     inputs = torch.randn(200, 12, generator=generator, dtype=torch.float64)
     inputs[:, 7] = inputs[:, 2] + 0.1 * torch.randn(200, generator=generator, dtype=torch.float64)
     weight, kept = torch.randn(5, 12, generator=generator, dtype=torch.float64), np.array([0, 2, 3, 4, 8, 9, 10])
-    expected = np.linalg.lstsq(inputs[:, kept].numpy(), (inputs @ weight.T).numpy(), rcond=None)[0].T
-    np.testing.assert_allclose(refitted(weight, inputs.T @ inputs, kept), expected, atol=1e-3)
+    wanted, left = inputs @ weight.T, inputs[:, kept]
+    expected = np.linalg.lstsq(left.numpy(), wanted.numpy(), rcond=None)[0].T
+    found = fitted(weight[:, kept], left.T @ left, wanted.T @ left)
+    np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("model_type", TYPES)
@@ -87,6 +90,33 @@ def test_what_a_twin_can_take_over_is_removed_without_a_trace(model_type, rows, 
     torch.testing.assert_close(log_probabilities(model, tokenizer, rows), before, atol=2e-3, rtol=1e-3)
 
 
+def test_a_layer_is_fitted_to_what_comes_in_now_that_those_before_it_are_fitted(rows, tokenizer):
+    """Worked anew, by numpy: what the last layer's output needs, given everything before it."""
+    whole, refit = classifier(), classifier()
+    remove_refitted(refit, tokenizer, rows, [(0, 0)], [np.arange(20), np.array([], int), np.arange(8)])
+    last = LAYERS - 1
+    old, new = (
+        np.concatenate(real_inputs(model, ["output", "intermediate"], last, tokenizer, rows), axis=1)
+        for model in (whole, refit)
+    )
+    weights = [linears(model, "output")[last].weight.detach().double().numpy() for model in (whole, refit)]
+    wanted = old[:, :WIDTH] @ weights[0].T + old[:, WIDTH:] - new[:, WIDTH - 8 :]
+    expected = np.linalg.lstsq(new[:, : WIDTH - 8], wanted, rcond=None)[0].T
+    error = lambda weight: np.square(new[:, : WIDTH - 8] @ weight.T - wanted).mean()  # noqa: E731
+    assert error(weights[1]) == pytest.approx(error(expected), rel=0.02)
+
+
+def real_inputs(model, parts, layer, tokenizer, rows) -> list[np.ndarray]:
+    """What goes into these linear layers at real positions, float64 [positions, features] each."""
+    found: list[list[np.ndarray]] = [[] for _ in parts]
+
+    def keep(place: int, inputs, mask) -> None:
+        found[place].append(inputs[mask.bool()].double().numpy())
+
+    visit_inputs(model, tokenizer, rows, [linears(model, part)[layer] for part in parts], keep)
+    return [np.concatenate(batches) for batches in found]
+
+
 def test_a_refitted_layer_is_nearer_to_its_old_output_than_one_that_was_only_cut(rows, tokenizer):
     whole, cut, refit = classifier(), classifier(), classifier()
     neurons = [np.arange(20)] * LAYERS
@@ -95,12 +125,3 @@ def test_a_refitted_layer_is_nearer_to_its_old_output_than_one_that_was_only_cut
     expected = log_probabilities(whole, tokenizer, rows)
     errors = [float((log_probabilities(model, tokenizer, rows) - expected).square().mean()) for model in (cut, refit)]
     assert errors[1] < 0.5 * errors[0]
-
-
-def test_products_are_of_real_positions_alone(rows, tokenizer):
-    model = classifier()
-    outputs = linears(model, "output")
-    together = input_products(model, tokenizer, rows, outputs)
-    apart = [input_products(model, tokenizer, rows.select([row]), outputs) for row in range(len(rows))]
-    for layer in range(LAYERS):
-        torch.testing.assert_close(sum(one[layer] for one in apart), together[layer], rtol=1e-4, atol=1e-3)

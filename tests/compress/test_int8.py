@@ -28,7 +28,7 @@ from fincompress.runtimes.convert import to_onnx, to_openvino
 from fincompress.runtimes.quiet import openvino
 from fincompress.runtimes.registry import open_classifier
 
-PARAMS = PtqParams(calibration_samples=16, keep_classifier_float=False)
+PARAMS = PtqParams(calibration_samples=16, keep_classifier_float=False, embedding_group=None)
 RUNTIMES = {
     "fp32": "torch",
     "ov_fp32": "openvino",
@@ -189,7 +189,7 @@ def test_an_int8_folder_is_about_a_quarter_of_the_fp32_one(tmp_path):
 
 @pytest.mark.parametrize("fmt", ["ov", "ort"])
 def test_the_classifier_can_stay_in_float(models, tmp_path, fmt):
-    params = PtqParams(calibration_samples=4, keep_classifier_float=True)
+    params = PtqParams(calibration_samples=4, keep_classifier_float=True, embedding_group=None)
     if fmt == "ov":
         to_openvino_int8(models["fp32"], tmp_path / "out", params, TEXTS[:4])
         graph = openvino.Core().read_model(tmp_path / "out" / "openvino_model.xml")

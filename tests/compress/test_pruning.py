@@ -119,7 +119,7 @@ def run(model, tokenizer, rows, scratch, **changes):
     return prune(model, tokenizer, rows, rows, chosen, schedule=schedule, seed=1, scratch=scratch)
 
 
-@pytest.mark.parametrize("importance", ["entropy", "attention", "magnitude", "gradient", "random"])
+@pytest.mark.parametrize("importance", ["entropy", "attention", "magnitude", "gradient", "fisher", "random"])
 def test_pruning_removes_the_exact_count_and_records_every_round(importance, tokenizer, rows, tmp_path):
     model, record = run(classifier(), tokenizer, rows, tmp_path, importance=importance, ffn_fraction=0.25)
     structure = structure_of(model)

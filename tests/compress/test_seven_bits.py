@@ -18,7 +18,7 @@ from fincompress.networks.checkpoints import load_model, load_tokenizer, save
 from fincompress.runtimes.base import predict_logits
 from fincompress.runtimes.onnxruntime import OnnxClassifier
 
-PARAMS = PtqParams(calibration_samples=4, keep_classifier_float=False)
+PARAMS = PtqParams(calibration_samples=4, keep_classifier_float=False, embedding_group=None)
 PRODUCTS = ("MatMulInteger", "QAttention", "QLinearMatMul")
 
 

@@ -84,8 +84,12 @@ def test_only_the_sections_asked_for_can_be_read():
         (
             "qat.source",
             "nothing",
-            "qat.source: expected one of teacher, kd, ikd, prune30, prune50 (got 'nothing')",
+            "qat.source: expected one of teacher, kd, ikd, prune30, prune50, tiny (got 'nothing')",
         ),
+        ("tiny.source", "tiny", "tiny.source: expected one of teacher, kd, ikd, prune30, prune50 (got 'tiny')"),
+        ("ptq.embedding_group", 0, "ptq.embedding_group: Input should be greater than or equal to 1 (got 0)"),
+        ("tiny.embedding_size", 128, "freeze_word_embeddings: an embedding of another size has to be trained"),
+        ("augment.variants", -1, "augment.variants: Input should be greater than or equal to 0 (got -1)"),
         ("qat.calibration_samples", 0, "qat.calibration_samples: Input should be greater than or equal to 1 (got 0)"),
         ("ptq.keep_classifier_float", "no", "ptq.keep_classifier_float: Input should be a valid boolean (got 'no')"),
         ("ptq.calibration_samples", 1.5, "ptq.calibration_samples: Input should be a valid integer"),

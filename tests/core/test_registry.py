@@ -23,6 +23,7 @@ STAGE = """
       - fincompress/core
       - fincompress/data/prepared.py
       - fincompress/networks
+      - fincompress/compress/fisher.py
       - fincompress/compress/importance.py
       - fincompress/compress/pruning.py
       - fincompress/compress/sparsity.py
@@ -78,8 +79,8 @@ def add_network(clone: Path) -> None:
     edit(clone / "dvc.yaml", "\n  qat:\n    desc", f"{STAGE}\n  qat:\n    desc")
     edit(
         clone / "dvc.yaml",
-        "foreach: [teacher, kd, ikd, prune30, prune50]",
-        "foreach: [teacher, kd, ikd, prune30, prune50, prune70]",
+        "foreach: [teacher, kd, ikd, prune30, prune50, tiny]",
+        "foreach: [teacher, kd, ikd, prune30, prune50, tiny, prune70]",
     )
     kept = ("models/prune70", "models/ptq/prune70_ov_int8", "models/ptq/prune70_ort_int8")
     text = (clone / "dvc.yaml").read_text(encoding="utf-8")

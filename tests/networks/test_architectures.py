@@ -43,7 +43,7 @@ CONFIGS = {
     "roberta": RobertaConfig(vocab_size=600, max_position_embeddings=50, type_vocab_size=1, pad_token_id=0, **SHAPE),
 }
 TRAINING = training_params(epochs=1, batch_size=8, weight_decay=0.01, dropout=0.0, warmup_ratio=0.0)
-PTQ = PtqParams(calibration_samples=8, keep_classifier_float=False)
+PTQ = PtqParams(calibration_samples=8, keep_classifier_float=False, embedding_group=None)
 every_architecture = pytest.mark.parametrize("model_type", ARCHITECTURES)
 
 

@@ -3,10 +3,13 @@
 import sys
 
 import numpy as np
+import onnx
+import onnxruntime
 import pandas as pd
 import pytest
 import torch
 from conftest import LABELS, ROOT
+from random_classifiers import classifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
@@ -16,7 +19,7 @@ from fincompress.data.sources import read_embedded
 from fincompress.networks.checkpoints import load_model, load_tokenizer, save
 from fincompress.runtimes.bag_of_words import BagOfWords
 from fincompress.runtimes.base import predict_logits
-from fincompress.runtimes.convert import to_onnx
+from fincompress.runtimes.convert import as_onnx, first_position_alone, fused, to_onnx
 from fincompress.runtimes.registry import open_classifier
 
 TEXTS = read_embedded()["text"].head(12).tolist()
@@ -61,6 +64,52 @@ def test_onnx_runtime_gives_the_logits_of_transformers(saved, exported):
     classifier = open_classifier(exported, "onnxruntime", threads=1)
     assert classifier.labels == LABELS
     np.testing.assert_allclose(predict_logits(classifier, TEXTS, batch_size=5), reference(saved), atol=1e-5)
+
+
+@pytest.mark.parametrize("model_type", ["bert", "distilbert", "roberta", "electra"])
+def test_after_the_last_attention_the_first_position_goes_on_alone_and_no_answer_changes(model_type):
+    model = classifier(model_type)
+    whole = fused(as_onnx(model), model)
+    cut = first_position_alone(onnx.ModelProto.FromString(whole.SerializeToString()))
+    inputs = {
+        "input_ids": np.random.default_rng(0).integers(5, 500, (3, 11)),
+        "attention_mask": np.array([[1] * 11, [1] * 6 + [0] * 5, [1] * 11]),
+        "token_type_ids": np.zeros((3, 11), np.int64),
+    }
+    found = []
+    for graph in (whole, cut):
+        graph.graph.output.extend(onnx.ValueInfoProto(name=name) for name in normalised(graph))
+        session = onnxruntime.InferenceSession(graph.SerializeToString(), options())
+        takes = [node.name for node in session.get_inputs()]
+        found.append(session.run(None, {name: inputs[name] for name in takes}))
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    lengths = [[state.shape[1] for state in states[1:]] for states in found]
+    assert lengths[0] == [11] * len(lengths[0])
+    assert lengths[1] == [11] * (len(lengths[1]) - 2) + [1, 1], "both normalisations of the last layer"
+
+
+def normalised(graph: onnx.ModelProto) -> list[str]:
+    """What every normalisation gives, in order."""
+    return [node.output[0] for node in graph.graph.node if node.op_type == "LayerNormalization"]
+
+
+def options() -> onnxruntime.SessionOptions:
+    """Every operator as it is written, so that its output can be looked at."""
+    plain = onnxruntime.SessionOptions()
+    plain.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return plain
+
+
+def test_a_head_that_reads_every_position_is_left_as_it_is():
+    model = classifier()
+    graph = fused(as_onnx(model), model)
+    (choice,) = (node for node in graph.graph.node if node.op_type == "Gather" and "pooler" in node.output[0])
+    mean = onnx.helper.make_node("ReduceMean", [choice.input[0]], list(choice.output), axes=[1], keepdims=0)
+    place = list(graph.graph.node).index(choice)
+    graph.graph.node.remove(choice)
+    graph.graph.node.insert(place, mean)
+    before = graph.SerializeToString(deterministic=True)
+    assert first_position_alone(graph).SerializeToString(deterministic=True) == before
 
 
 @pytest.mark.parametrize("runtime", ["torch", "onnxruntime"])

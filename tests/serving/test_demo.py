@@ -37,7 +37,7 @@ def project(checkpoint, tmp_path_factory) -> Path:
     for name in ("metrics", "plots"):
         shutil.copytree(ROOT / name, root / name)
     save(load_model(str(checkpoint)), load_tokenizer(str(checkpoint), 32), root / "models/teacher", {})
-    params = PtqParams(calibration_samples=1, keep_classifier_float=False)
+    params = PtqParams(calibration_samples=1, keep_classifier_float=False, embedding_group=None)
     to_onnx_int8(root / "models/teacher", root / "models/ptq/ikd_ort_int8", params)
     to_onnx(root / "models/teacher", root / "models/ptq/kd_ort_int8")
     return root

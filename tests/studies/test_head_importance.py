@@ -24,10 +24,10 @@ def test_the_study_has_a_row_a_criterion_and_seed_and_does_not_repeat_them(
     rows = pruning_study.study("prune30", [1, 2], tmp_path / "network", tmp_path / "data", out)
     assert list(zip(rows["importance"], rows["seed"], strict=True)) == [
         (criterion, seed)
-        for criterion in ("entropy", "attention", "magnitude", "gradient", "random")
+        for criterion in ("entropy", "attention", "magnitude", "gradient", "fisher", "random")
         for seed in (1, 2)
     ]
     assert (rows["heads_removed"] == 5).all() and rows["macro_f1"].between(0, 1).all()
     monkeypatch.setattr(pruning_study, "prune", None)
     again = pruning_study.study("prune30", [1, 2], tmp_path / "network", tmp_path / "data", out)
-    assert len(again) == 10 and pruning_study.page(again, out).count("| 5 | 2 |") == 5
+    assert len(again) == 12 and pruning_study.page(again, out).count("| 5 | 2 |") == 6

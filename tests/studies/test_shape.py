@@ -31,7 +31,7 @@ def test_every_network_and_its_int8_forms_are_variants(checkpoint, tmp_path):
     shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 64}
     network = lambda vocabulary, seed: random_classifier(BertConfig(vocab_size=vocabulary, **shape), seed)  # noqa: E731
     study = Study("Title", "Text", {"whole": network, "half": network}, ("half",))
-    params = PtqParams(calibration_samples=2, keep_classifier_float=False)
+    params = PtqParams(calibration_samples=2, keep_classifier_float=False, embedding_group=None)
     variants = make_variants(study, tmp_path, load_tokenizer(str(checkpoint)), params, ["Profit rose.", "Loss."], 0)
     assert [(variant.name, variant.network, variant.runtime) for variant in variants] == [
         ("whole", "whole", "torch"),

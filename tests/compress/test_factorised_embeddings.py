@@ -1,23 +1,18 @@
-"""Small embeddings: the factorisation is exact where it can be, and four-bit rows are what numpy says they are."""
+"""Small embeddings: the factorisation is exact where it can be."""
 
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
 import torch
 from conftest import LABELS, make_tokenizer
-from hypothesis import given
-from hypothesis import strategies as st
-from onnx import numpy_helper
 from random_classifiers import TEXTS, classifier, logits
 from transformers import AutoModelForSequenceClassification
 
+from fincompress.compress.factorised_embeddings import factorised
 from fincompress.compress.pruning import remove
-from fincompress.compress.small_embeddings import factorised, four_bits, with_four_bit_rows
 from fincompress.core.errors import InputError
 from fincompress.networks.checkpoints import load_model, save
 from fincompress.runtimes.base import predict_logits
-from fincompress.runtimes.convert import as_onnx, fused, to_onnx
+from fincompress.runtimes.convert import to_onnx
 from fincompress.runtimes.registry import open_classifier
 
 TYPES = ("bert", "distilbert", "roberta")
@@ -92,41 +87,3 @@ def test_what_cannot_be_factorised_is_refused():
             factorised(classifier("bert"), size)
     with pytest.raises(InputError, match="are factorised already"):
         factorised(classifier("electra"), 8)
-
-
-@given(st.integers(0, 10_000))
-def test_four_bits_are_within_half_a_step_of_each_number(seed):
-    values = np.random.default_rng(seed).normal(size=(5, 32)).astype(np.float32)
-    codes, scales = four_bits(values, 16)
-    assert codes.min() >= -8 and codes.max() <= 7 and scales.shape == (5, 2)
-    steps = np.repeat(np.abs(scales), 16, axis=1)
-    error = np.abs(codes * np.repeat(scales, 16, axis=1) - values)
-    inner = codes < 7  # above 7.5 steps a number is cut
-    assert (error[inner] <= 0.5 * steps[inner] + 1e-6).all() and (error <= steps + 1e-6).all()
-    assert (four_bits(np.zeros((2, 16), np.float32), 16)[0] == 0).all()
-
-
-def test_onnx_runtime_reads_four_bit_rows_as_numpy_does(tmp_path):
-    model = uneven("bert")
-    whole = fused(as_onnx(model), model)
-    (table,) = (tensor for tensor in whole.graph.initializer if tensor.name.endswith("word_embeddings.weight"))
-    codes, scales = four_bits(numpy_helper.to_array(table), 32)
-    rounded = model.get_input_embeddings().weight
-    with torch.no_grad():
-        rounded.copy_(torch.tensor(codes * scales))
-    small = with_four_bit_rows(whole)
-    onnx.save(small, tmp_path / "model.onnx")
-    batch = make_tokenizer()(TEXTS, padding=True, return_tensors="np")
-    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
-    found = session.run(["logits"], {node.name: batch[node.name] for node in session.get_inputs()})[0]
-    np.testing.assert_allclose(found, logits(model, make_tokenizer()).numpy(), atol=1e-4)
-    bytes_of = {tensor.name: len(tensor.raw_data) for tensor in small.graph.initializer}
-    assert bytes_of[f"{table.name}_4bit"] == rounded.numel() / 2
-
-
-def test_a_graph_without_an_embedding_of_word_pieces_is_refused():
-    node = onnx.helper.make_node("Identity", ["input_ids"], ["logits"])
-    value = onnx.helper.make_tensor_value_info("input_ids", onnx.TensorProto.INT64, [1])
-    graph = onnx.helper.make_model(onnx.helper.make_graph([node], "none", [value], [value]))
-    with pytest.raises(InputError, match="no embedding is looked up"):
-        with_four_bit_rows(graph)

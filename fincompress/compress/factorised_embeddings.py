@@ -1,4 +1,4 @@
-"""Small embeddings: a low-rank factorisation in a standard checkpoint, and rows of four bits in an ONNX graph.
+"""Factorised embeddings: a low-rank factorisation in a standard checkpoint. Codes (`embedding_codes`) lose far less.
 
 In a small network most weights are embeddings. A table of rank r needs r numbers a piece instead of the network's width
 (Lan et al. 2020, arXiv:1909.11942); ELECTRA (Clark et al. 2020, arXiv:2003.10555) is an architecture with such a table
@@ -7,19 +7,15 @@ and a projection, which transformers opens.
 
 from typing import cast
 
-import numpy as np
-import onnx
 import torch
-from onnx import numpy_helper
 from torch import nn
 from transformers import ElectraConfig, ElectraForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
 from fincompress.core.errors import InputError
 from fincompress.networks.architectures import architecture_of
-from fincompress.networks.structure import is_pruned, linears
+from fincompress.networks.structure import encoder_layers, is_pruned, linears
 
 PARTS = ("query", "key", "value", "attention_output", "intermediate", "output")
-BLOCK = 128  # columns of an embedding row that share a scale
 
 
 def factorised(model: PreTrainedModel, size: int) -> ElectraForSequenceClassification:
@@ -117,7 +113,7 @@ def _copy_layers(source: PreTrainedModel, student: ElectraForSequenceClassificat
                 _take(ours, theirs)
         own_names, other_names = (architecture_of(model.config.model_type) for model in (student, source))
         for part in ("attention_norm", "output_norm"):
-            for new, old in zip(_layers(student), _layers(source), strict=True):
+            for new, old in zip(encoder_layers(student), encoder_layers(source), strict=True):
                 norm = old.get_submodule(getattr(other_names, part))
                 new.get_submodule(getattr(own_names, part)).load_state_dict(norm.state_dict())
         for own, other in zip(own_names.classifier, other_names.classifier, strict=True):
@@ -128,79 +124,3 @@ def _take(ours: nn.Linear, theirs: nn.Linear) -> None:
     """Weights and shape of another linear layer, copied."""
     ours.weight, ours.bias = (nn.Parameter(tensor.detach().clone()) for tensor in (theirs.weight, theirs.bias))
     ours.out_features, ours.in_features = ours.weight.shape
-
-
-def _layers(model: PreTrainedModel) -> list[nn.Module]:
-    return list(model.base_model.get_submodule(architecture_of(model.config.model_type).layers).children())
-
-
-def with_four_bit_rows(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """`graph` with the embedding of word pieces in four bits, changed in place: a sixth of its size in fp32 or less.
-
-    Every block of up to `BLOCK` numbers of a row has a scale of its own, and its numbers are multiples of that, from -8
-    to 7. Only rows that a text uses are turned back into floats.
-
-    Raises:
-        InputError: no table is looked up by `input_ids`, or its width is no multiple of 16.
-    """
-    lookups = _lookups(graph)
-    if not lookups:
-        raise InputError("no embedding is looked up by `input_ids` in this graph")
-    node, table = lookups[0]
-    values = numpy_helper.to_array(table)
-    block = next((size for size in (BLOCK, 64, 32, 16) if values.shape[1] % size == 0), None)
-    if block is None:
-        raise InputError(f"rows of {values.shape[1]} numbers cannot be cut into blocks; take a multiple of 16")
-    codes, scales = four_bits(values, block)
-    packed = onnx.helper.make_tensor(
-        f"{table.name}_4bit", onnx.TensorProto.INT4, codes.shape, _packed(codes).tobytes(), raw=True
-    )
-    scale = numpy_helper.from_array(scales, f"{table.name}_scales")
-    graph.graph.initializer.remove(table)
-    graph.graph.initializer.extend([packed, scale])
-    lookup = onnx.helper.make_node(
-        "GatherBlockQuantized",
-        [packed.name, node.input[1], scale.name],
-        list(node.output),
-        name=f"{node.name}_4bit",
-        domain="com.microsoft",
-        gather_axis=0,
-        quantize_axis=1,
-        block_size=block,
-    )
-    place = list(graph.graph.node).index(node)
-    graph.graph.node.remove(node)
-    graph.graph.node.insert(place, lookup)
-    if not any(opset.domain == "com.microsoft" for opset in graph.opset_import):
-        graph.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
-    graph.ir_version = max(graph.ir_version, 10)  # the first with numbers of four bits
-    return graph
-
-
-def four_bits(values: np.ndarray, block: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows [n, width] as whole numbers from -8 to 7 [n, width] and scales [n, width / block], float32.
-
-    The number of largest magnitude in a block becomes -8, the end that the range has one more of.
-    """
-    blocks = values.reshape(len(values), -1, block)
-    extreme = np.take_along_axis(blocks, np.abs(blocks).argmax(axis=2, keepdims=True), axis=2)
-    scales = extreme / -8
-    safe = np.where(scales == 0, 1, scales)
-    codes = np.clip(np.round(blocks / safe), -8, 7).astype(np.int8)
-    return codes.reshape(values.shape), scales[..., 0].astype(np.float32)
-
-
-def _packed(codes: np.ndarray) -> np.ndarray:
-    """Two numbers a byte, the first in the lower half."""
-    nibbles = (codes.reshape(-1) & 0xF).astype(np.uint8)
-    return nibbles[::2] | (nibbles[1::2] << 4)
-
-
-def _lookups(graph: onnx.ModelProto) -> list[tuple[onnx.NodeProto, onnx.TensorProto]]:
-    """Every table that is looked up by `input_ids`, and the node that does it."""
-    tables = {tensor.name: tensor for tensor in graph.graph.initializer}
-    return [
-        (node, tables[node.input[0]])
-        for node in graph.graph.node
-        if node.op_type == "Gather" and node.input[1] == "input_ids" and node.input[0] in tables
-    ]
