@@ -138,9 +138,8 @@ def _times(measured: Measurements, name: str, seed: int) -> dict[str, float | Ti
     """Median latencies (ms), their ratio to BERT-base's in the same rounds, and texts a second in batches."""
     found: dict[str, float | Timing] = {}
     for protocol in ("real", "padded"):
-        own, reference = (
-            measured.samples.query("variant == @which and protocol == @protocol") for which in (name, BERT_BASE)
-        )
+        timed = measured.samples[measured.samples["protocol"] == protocol]
+        own, reference = (timed[timed["variant"] == which] for which in (name, BERT_BASE))
         found[protocol] = float(np.median(own["ms"]))
         found[f"{protocol}_faster"] = speedup(reference, own, seed)
     batches = measured.throughput.query("variant == @name and batch_size == @measured.batch_size")
