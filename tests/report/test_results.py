@@ -85,10 +85,14 @@ def test_the_short_table_has_the_reference_the_floor_and_each_network_in_its_fas
     shown = headline_variants(results.records)
     assert shown[0] == "teacher" and "bag_of_words" in shown and "qat" in shown
     assert shown == [name for name in results.records if name in shown], "in the order of the full tables"
-    for network in ("teacher", "kd", "ikd", "prune30", "prune50"):
+    fastest = []
+    for network in ("kd", "ikd", "prune30", "prune50", "tiny"):
         forms = [name for name in (network, f"{network}_ov_int8", f"{network}_ort_int8") if name in results.records]
-        assert min(forms, key=lambda name: results.records[name]["latency_ms"]["p50"]) in shown
-    assert len(shown) <= HEADLINE_ROWS and 1 + len(HEADLINE) <= 7
+        fastest.append(min(forms, key=lambda name: results.records[name]["latency_ms"]["p50"]))
+    (left_out,) = set(fastest) - set(shown)  # one more than there is room for
+    rest = [name for name in fastest if name in shown and name not in pareto_front(results.records)]
+    assert all(results.records[left_out]["val_macro_f1"] <= results.records[name]["val_macro_f1"] for name in rest)
+    assert len(shown) == HEADLINE_ROWS and 1 + len(HEADLINE) <= 7
 
 
 def test_of_too_many_networks_the_short_table_keeps_the_pareto_front_then_the_best_on_validation(monkeypatch):
