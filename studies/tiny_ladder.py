@@ -21,7 +21,7 @@ from fincompress.benchmark.protocol import Measurements, measure
 from fincompress.benchmark.records import count_parameters, predictions, speedup
 from fincompress.benchmark.significance import bootstrap_intervals
 from fincompress.compress.ptq import to_onnx_int8
-from fincompress.compress.vocabulary import prune_embedding
+from fincompress.compress.vocabulary import prune_embedding, rows_of
 from fincompress.core.errors import InputError
 from fincompress.core.files import folder_bytes
 from fincompress.core.params import load_params
@@ -71,9 +71,8 @@ def _as_it_is(name: str) -> Callable[[Path, Path, PtqParams, int], None]:
 
 def _fewer_pieces(models: Path, out: Path, params: PtqParams, seed: int) -> None:
     """`ikd` with the word pieces of `tiny`; nothing is trained."""
-    model, ids = load_model(str(models / "ikd")), load_tokenizer(str(models / "ikd")).get_vocab()
-    tokenizer = load_tokenizer(str(models / "tiny"))
-    prune_embedding(model, [ids[piece] for piece, _ in sorted(tokenizer.get_vocab().items(), key=lambda pair: pair[1])])
+    model, tokenizer = load_model(str(models / "ikd")), load_tokenizer(str(models / "tiny"))
+    prune_embedding(model, rows_of(tokenizer, load_tokenizer(str(models / "ikd"))))
     save(model, tokenizer, out, {})
 
 

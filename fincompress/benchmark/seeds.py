@@ -30,9 +30,9 @@ from fincompress.runtimes.registry import open_classifier
 RECORD = Path("metrics/about/seeds.json")
 SCORES = ("val_macro_f1", "macro_f1")
 PIPELINE = PIPELINES["side_by_side"]
-NETWORKS = [network.name for network in PIPELINE.networks]
+TRAINED = [name for network in PIPELINE.networks for name in (network.prepared_by, network.name) if name]
 STAGES = (
-    *(name for network in PIPELINE.networks for name in (network.prepared_by, network.name) if name),
+    *TRAINED,
     *(f"{PIPELINE.int8}@{network.name}" for network in PIPELINE.networks if network.quantized),
 )
 """Of dvc.yaml, each after those that it may start from."""
@@ -54,8 +54,7 @@ def repeat(n: int, data: Path = Path("data"), models: Path = Path("models"), rec
         raise InputError(f"--n {n}: a spread needs at least 2 seeds")
     _check_up_to_date()
     params = checked_params()
-    prepared = [network.prepared_by for network in PIPELINE.networks if network.prepared_by]
-    sections = {name: getattr(params, name) for name in ("seed", "student", *prepared, *NETWORKS, PIPELINE.int8)}
+    sections = {name: getattr(params, name) for name in ("seed", "student", *TRAINED, PIPELINE.int8)}
     seeds = [params.seed + index for index in range(n)]
     scratch = kept_folder("seeds", sections, [data])
     scores = [

@@ -5,9 +5,8 @@ it is taken out; the refit lets those that stay take over what they can of the o
 """
 
 import copy
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from datasets import Dataset
 from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from fincompress.compress.importance import masked_inputs
+from fincompress.compress.importance import before_each, masked_inputs
 from fincompress.networks.batches import length_batches
 from fincompress.networks.structure import encoder_layers, head_size, linears, remove, structure_of
 
@@ -76,13 +75,22 @@ def remove_refitted(
         _refit(model, whole, _layer_calls(whole, tokenizer, dataset), min(changed))
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Call:
     """What an encoder layer is called with for a batch."""
 
-    hidden: torch.Tensor  # [batch, seq, width]
-    others: tuple[tuple, dict]  # further arguments
+    arguments: tuple  # the hidden states [batch, seq, width] first
+    named: dict
     mask: torch.Tensor  # [batch, seq], 1 at real positions
+
+    @property
+    def hidden(self) -> torch.Tensor:
+        return self.arguments[0]
+
+    def run(self, layer: torch.nn.Module, hidden: torch.Tensor) -> torch.Tensor:
+        """What `layer` makes of other hidden states."""
+        output = layer(hidden, *self.arguments[1:], **self.named)
+        return output if isinstance(output, torch.Tensor) else output[0]  # some layers return more
 
 
 @torch.no_grad()
@@ -93,22 +101,14 @@ def _layer_calls(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dat
     calls: list[list[_Call]] = [[] for _ in layers]
     mask = torch.empty(0)
 
-    def keep(place: int) -> Callable[..., None]:
-        def hook(_module, arguments, named):
-            hidden, *others = arguments
-            calls[place].append(_Call(hidden, (tuple(others), named), mask))
+    def keep(place: int, arguments: tuple, named: dict) -> None:
+        calls[place].append(_Call(arguments, named, mask))
 
-        return hook
-
-    hooks = [layer.register_forward_pre_hook(keep(place), with_kwargs=True) for place, layer in enumerate(layers)]
-    try:
+    with before_each(layers, keep):
         for _, batch in length_batches(dataset, tokenizer):
             batch = batch.to(model.device)
             mask = batch["attention_mask"]
             model(**batch)
-    finally:
-        for hook in hooks:
-            hook.remove()
     return calls
 
 
@@ -130,7 +130,7 @@ def _refit(model: PreTrainedModel, whole: PreTrainedModel, calls: list[list[_Cal
                 gram += inputs.T @ inputs
                 cross += wanted.T @ inputs
             own[0].weight.copy_(fitted(own[0].weight, gram, cross))
-        hidden = [_first(_run(ours[place], now, call)) for call, now in zip(calls[place], hidden, strict=True)]
+        hidden = [call.run(ours[place], now) for call, now in zip(calls[place], hidden, strict=True)]
 
 
 def _inputs(
@@ -139,29 +139,12 @@ def _inputs(
     """What goes into each of these modules of a layer at real positions, float64 [positions, features]."""
     seen: dict[int, torch.Tensor] = {}
 
-    def keep(place: int) -> Callable[..., None]:
-        def hook(_module, arguments):
-            seen[place] = arguments[0][call.mask.bool()].double()
+    def keep(place: int, arguments: tuple, _named: dict) -> None:
+        seen[place] = arguments[0][call.mask.bool()].double()
 
-        return hook
-
-    hooks = [module.register_forward_pre_hook(keep(place)) for place, module in enumerate(modules)]
-    try:
-        _run(layer, hidden, call)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with before_each(modules, keep):
+        call.run(layer, hidden)
     return [seen[place] for place in range(len(modules))]
-
-
-def _run(layer: torch.nn.Module, hidden: torch.Tensor, call: _Call) -> Any:
-    others, named = call.others
-    return layer(hidden, *others, **named)
-
-
-def _first(output: Any) -> torch.Tensor:
-    """The hidden states that a layer returns, alone or before other things."""
-    return output if isinstance(output, torch.Tensor) else output[0]
 
 
 def fitted(weight: torch.Tensor, gram: torch.Tensor, cross: torch.Tensor) -> torch.Tensor:

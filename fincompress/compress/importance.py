@@ -140,20 +140,34 @@ def masked_inputs(modules: Sequence[torch.nn.Linear], width: int) -> Iterator[di
     """
     masks: dict[int, torch.Tensor] = {}
 
-    def masking(place: int) -> Callable[..., torch.Tensor]:
-        def apply(_module, inputs):
-            (values,) = inputs  # [batch, seq, inputs]
-            masks[place] = values.new_ones(values.shape[0], values.shape[2] // width, requires_grad=True)
-            return values * masks[place].repeat_interleave(width, dim=1)[:, None, :]
+    def apply(place: int, arguments: tuple, named: dict) -> tuple[tuple, dict]:
+        (values,) = arguments  # [batch, seq, inputs]
+        masks[place] = values.new_ones(values.shape[0], values.shape[2] // width, requires_grad=True)
+        return (values * masks[place].repeat_interleave(width, dim=1)[:, None, :],), named
 
-        return apply
-
-    hooks = [module.register_forward_pre_hook(masking(place)) for place, module in enumerate(modules)]
-    try:
+    with before_each(modules, apply):
         yield masks
+
+
+@contextmanager
+def before_each(
+    modules: Sequence[torch.nn.Module], hook: Callable[[int, tuple, dict], tuple[tuple, dict] | None]
+) -> Iterator[None]:
+    """Within the block, `hook` is called before each of these modules runs.
+
+    Args:
+        hook: takes the module's place in `modules`, its arguments and those by name; what it returns replaces both.
+    """
+
+    def at(place: int) -> Callable[..., tuple[tuple, dict] | None]:
+        return lambda _module, arguments, named: hook(place, arguments, named)
+
+    handles = [module.register_forward_pre_hook(at(place), with_kwargs=True) for place, module in enumerate(modules)]
+    try:
+        yield
     finally:
-        for hook in hooks:
-            hook.remove()
+        for handle in handles:
+            handle.remove()
 
 
 def random_importance(model: PreTrainedModel, seed: int) -> list[np.ndarray]:
@@ -214,22 +228,15 @@ def visit_inputs(
     model.eval()
     mask: torch.Tensor | None = None
 
-    def visiting(place: int) -> Callable[..., None]:
-        def hook(_module, inputs):
-            assert mask is not None, "set before the model runs"
-            visit(place, inputs[0], mask)
+    def show(place: int, arguments: tuple, _named: dict) -> None:
+        assert mask is not None, "set before the model runs"
+        visit(place, arguments[0], mask)
 
-        return hook
-
-    hooks = [module.register_forward_pre_hook(visiting(place)) for place, module in enumerate(modules)]
-    try:
+    with before_each(modules, show):
         for _, batch in length_batches(dataset, tokenizer):
             batch = batch.to(model.device)
             mask = batch["attention_mask"]
             model(**batch)
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 @contextmanager

@@ -168,7 +168,7 @@ def _remove_least(
     """
     model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
     scored = scoring_rows(train_set, params, seed)
-    importance, of_neurons = importance_of(model, tokenizer, scored, params.importance, seed)
+    importance, of_neurons = importance_of(model, tokenizer, scored, params.importance, seed, neurons=share > 0)
     heads = least_important(importance, gone)
     neurons = _least_neurons(of_neurons, share, start) if share else None
     heads, neurons = agreed((heads, neurons))
@@ -177,19 +177,25 @@ def _remove_least(
 
 
 def importance_of(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dataset: Dataset, criterion: str, seed: int
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    dataset: Dataset,
+    criterion: str,
+    seed: int,
+    neurons: bool = True,
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """Scores of all heads [layers, heads], NaN for those gone, and of every layer's neurons [current width].
 
     Args:
         criterion: `fisher` scores both (see `fisher.fisher_information`); any other scores heads (see
             `importance.head_importance`), and neurons have `importance.neuron_importance`.
+        neurons: False spares the pass over the texts that these take; the list may then be empty.
     """
     if criterion == "fisher":
-        heads, neurons = fisher_information(model, tokenizer, dataset)
-        return by_original_index(model, heads), neurons
+        of_heads, of_neurons = fisher_information(model, tokenizer, dataset)
+        return by_original_index(model, of_heads), of_neurons
     importance = head_importance(model, tokenizer, dataset, criterion, seed)
-    return importance, neuron_importance(model, tokenizer, dataset)
+    return importance, neuron_importance(model, tokenizer, dataset) if neurons else []
 
 
 def take_out(

@@ -18,7 +18,7 @@ from fincompress.networks.checkpoints import load_model, load_tokenizer
 from fincompress.networks.locate import locate
 from fincompress.networks.structure import is_pruned
 
-LAYER = re.compile(r"(?<=\.layer\.)\d+(?=\.)")
+_LAYER = re.compile(r"(?<=\.layer\.)\d+(?=\.)")
 
 
 def select_layers(count: int, total: int, selection: str) -> list[int]:
@@ -106,9 +106,13 @@ def _check_fit(source: PreTrainedConfig, params: StudentParams, model_type: str)
 
 @torch.no_grad()
 def copy_layers(source: PreTrainedModel, student: PreTrainedModel, layers: list[int], head: bool) -> None:
-    """Copy embeddings and the encoder layers with these indices (and the classification head) into `student`."""
+    """Copy embeddings and the encoder layers with these indices (and the classification head) into `student`.
+
+    A student that takes shorter texts gets the first positions.
+    """
     weights = source.state_dict()
     backbone = f"{student.base_model_prefix}."
     for name, tensor in student.state_dict().items():
         if name.startswith(backbone) or head:
-            tensor.copy_(weights[LAYER.sub(lambda match: str(layers[int(match.group())]), name)])
+            whole = weights[_LAYER.sub(lambda match: str(layers[int(match.group())]), name)]
+            tensor.copy_(whole[: len(tensor)] if "position_embeddings" in name else whole)

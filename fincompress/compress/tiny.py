@@ -18,8 +18,8 @@ from fincompress.compress.factorised_embeddings import factorised
 from fincompress.compress.hidden_layers import Compared, Targets, hidden_mse, model_inputs, teacher_targets
 from fincompress.compress.pruning import importance_of, scoring_rows, take_out
 from fincompress.compress.soft_labels import hinton_loss
-from fincompress.compress.student import LAYER, select_layers
-from fincompress.compress.vocabulary import prune_embedding, prune_vocabulary
+from fincompress.compress.student import copy_layers, select_layers
+from fincompress.compress.vocabulary import prune_embedding, prune_vocabulary, rows_of
 from fincompress.core.errors import InputError
 from fincompress.core.sections import TinyParams
 from fincompress.networks.architectures import architecture_of
@@ -120,11 +120,8 @@ def with_layers(model: PreTrainedModel, layers: list[int], positions: int) -> Pr
     if all(len(heads) == config.num_attention_heads for heads in left.kept_heads) and len(set(left.ffn_widths)) == 1:
         del config.pruned_structure  # any program can open what has all its heads, and layers that are alike
         setattr(config, architecture.intermediate_size, left.ffn_widths[0])
-    student, weights = classifier_class(config)(config), model.state_dict()
-    with torch.no_grad():
-        for name, tensor in student.state_dict().items():
-            source = weights[LAYER.sub(lambda match: str(layers[int(match.group())]), name)]
-            tensor.copy_(source[: len(tensor)] if "position_embeddings" in name else source)
+    student = classifier_class(config)(config)
+    copy_layers(model, student, layers, head=True)
     return student.eval()
 
 
@@ -166,8 +163,7 @@ def add_targets(
     Returns:
         (`dataset` with the column `row`, the targets of its rows).
     """
-    old_ids = tokenizer.get_vocab()
-    ids = np.array([old_ids[piece] for piece in smaller.convert_ids_to_tokens(list(range(len(smaller))))])
+    ids = np.array(rows_of(smaller, tokenizer))
     translated = [ids[own].tolist() for own in dataset["input_ids"]]
     others = [name for name in tokenizer.model_input_names if name in dataset.column_names and name != "input_ids"]
     read_as = dataset.select_columns([*others, "length"]).add_column("input_ids", translated)

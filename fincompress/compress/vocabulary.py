@@ -63,6 +63,12 @@ def prune_vocabulary(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], m
     return Pruned(_rebuilt(tokenizer, content), rows)
 
 
+def rows_of(smaller: PreTrainedTokenizerBase, whole: PreTrainedTokenizerBase) -> list[int]:
+    """The ids that the pieces of a pruned tokenizer have in the whole one, in the order of their own: `Pruned.rows`."""
+    ids = whole.get_vocab()
+    return [ids[piece] for piece in smaller.convert_ids_to_tokens(list(range(len(smaller))))]
+
+
 def prune_embedding(model: PreTrainedModel, rows: list[int]) -> None:
     """Keep these rows of the word embedding, in place; the configuration follows.
 

@@ -164,12 +164,7 @@ def _name_outputs(model: PreTrainedModel, labels: list[str]) -> None:
     model.num_labels = len(labels)  # type: ignore[assignment]  # a plain attribute, which Module's stub denies
 
 
-def save(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    path: Path,
-    training: dict,
-) -> None:
+def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: Path, training: dict) -> None:
     """Save a standard transformers checkpoint (safetensors) with its training summary, atomically."""
     with atomic_folder(path) as folder:
         model.save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""Small embeddings: the factorisation is exact where it can be."""
+"""Factorised embeddings: exact where they can be."""
 
 import numpy as np
 import pytest

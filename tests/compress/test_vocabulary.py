@@ -16,7 +16,7 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
-from fincompress.compress.vocabulary import prune_embedding, prune_vocabulary
+from fincompress.compress.vocabulary import prune_embedding, prune_vocabulary, rows_of
 from fincompress.core.errors import InputError
 from fincompress.data.sources import read_embedded
 from fincompress.networks.checkpoints import load_model, load_tokenizer, save
@@ -51,6 +51,12 @@ def whole(request):
     make_tokenizer, make_model = KINDS[request.param]
     tokenizer = make_tokenizer()
     return tokenizer, make_model(tokenizer)
+
+
+def test_a_pruned_tokenizer_tells_which_rows_it_has_of_the_whole_one(whole):
+    tokenizer, _ = whole
+    pruned = prune_vocabulary(tokenizer, KEPT)
+    assert rows_of(pruned.tokenizer, tokenizer) == pruned.rows
 
 
 @pytest.fixture(scope="module")
