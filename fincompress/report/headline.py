@@ -4,7 +4,7 @@ import math
 from itertools import pairwise
 
 from fincompress.core.registry import pipeline_of
-from fincompress.core.runtimes import FLOOR, converted_name
+from fincompress.core.runtimes import FLOOR, Runtime, converted_name
 from fincompress.core.variants import network_of, runtime_of_variant, saved_names
 from fincompress.report.results import Results, pareto_front
 from fincompress.report.tables import COSTS, Columns, change, figures, markdown_table, points, ratio
@@ -68,7 +68,11 @@ def _with_words(speedup: dict[str, float]) -> str:
 
 
 def ladder_variants(results: Results) -> dict[str, str]:
-    """The steps from the reference to the best variant that were measured: variant -> what is new in it."""
+    """The steps that were measured, from the reference to the best variant and on to the smallest of its runtime.
+
+    Returns:
+        variant -> what is new in it.
+    """
     reference, best = results.reference, results.best
     runtime = runtime_of_variant(best)
     steps = {reference: "fp32 in PyTorch"}
@@ -76,11 +80,20 @@ def ladder_variants(results: Results) -> dict[str, str]:
         steps[converted_name(reference, runtime, "fp32")] = f"in {runtime.title}"
         steps[converted_name(reference, runtime, "int8")] = "in int8"
     steps.setdefault(best, f"the network of `{network_of(best)}`")
+    if best != reference and (smallest := _smallest(results.records, runtime)):
+        steps.setdefault(smallest, f"the network of `{network_of(smallest)}`, the smallest")
     return {name: what for name, what in steps.items() if name in results.records}
 
 
+def _smallest(records: dict[str, dict], runtime: Runtime) -> str | None:
+    """The smallest of the variants that are kept for a runtime in int8, if it has any."""
+    kept = [name for name in saved_names(pipeline_of(records)) if name in records and runtime.to_int8]
+    same = [name for name in kept if runtime_of_variant(name) == runtime]
+    return min(same, key=lambda name: records[name]["size_mb"], default=None)
+
+
 def ladder(results: Results) -> str:
-    """The steps from the reference to the best variant as a table, each with what it adds, and which adds most."""
+    """The steps of `ladder_variants` as a table, each with what it adds, and which adds most."""
     steps = ladder_variants(results)
     lines = [
         "| step | macro F1 | size (MB) | ms | × smaller | × faster | points | × smaller so far | × faster so far |",

@@ -165,11 +165,23 @@ def test_the_ladder_says_what_each_step_adds_and_which_brings_most():
 def test_the_ladder_has_the_steps_that_there_are():
     assert list(ladder_variants(with_steps("kd"))) == ["teacher", "kd"]
     assert "What each step brings" not in ladder(with_steps("kd"))
-    assert list(ladder_variants(with_steps("teacher_ort_int8"))) == ["teacher", "teacher_ort_fp32", "teacher_ort_int8"]
+    alone = with_steps("teacher_ort_int8", "kd_ort_int8")
+    assert list(ladder_variants(alone)) == ["teacher", "teacher_ort_fp32", "teacher_ort_int8"]
     assert list(ladder_variants(with_steps("qat"))) == ["teacher", "qat"], "OpenVINO's teacher was not measured"
     missing = with_steps("kd_ort_int8", "teacher_ort_fp32")
     assert list(ladder_variants(missing)) == ["teacher", "teacher_ort_int8", "kd_ort_int8"]
     assert ladder(with_steps("teacher")).count("\n") == 2
+
+
+def test_the_ladder_goes_on_to_the_smallest_variant_of_the_same_runtime(monkeypatch):
+    monkeypatch.setitem(STEPS, "tiny_ort_int8", (0.76, 4.5, 12.0))
+    monkeypatch.setitem(STEPS, "tiny_ov_int8", (0.76, 4.0, 10.0))
+    results = with_steps("kd_ort_int8")
+    assert list(ladder_variants(results))[-2:] == ["kd_ort_int8", "tiny_ort_int8"]
+    row = ladder(results).split("\n\n")[0].splitlines()[-1]
+    assert row.startswith("| `tiny_ort_int8`: the network of `tiny`, the smallest | 0.760 | 4.5 |")
+    assert row.endswith("| 4.00 | 1.50 | -2.0 | 20.0 | 12.0 |")
+    assert list(ladder_variants(with_steps("kd"))) == ["teacher", "kd"], "nothing in int8 follows on fp32 in PyTorch"
 
 
 @pytest.mark.parametrize(
