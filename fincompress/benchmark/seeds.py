@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -36,6 +37,8 @@ STAGES = (
     *(f"{PIPELINE.int8}@{network.name}" for network in PIPELINE.networks if network.quantized),
 )
 """Of dvc.yaml, each after those that it may start from."""
+FINISHED = ".finished"
+"""The folder whose files name the stages that have finished beside it."""
 
 
 def repeat(n: int, data: Path = Path("data"), models: Path = Path("models"), record: Path = RECORD) -> dict:
@@ -85,7 +88,7 @@ def _scores(file: Path, seed: int, data: Path, models: Path | None) -> dict[str,
         return read_json(file)
     folder = models or file.with_suffix("")
     if models is None:
-        _train(folder, seed, data)
+        run_stages(folder, data, seed)
     splits = {name: read_split(data, name) for name in ("val", "test")}
     scores = {variant.name: _score(variant, splits) for variant in saved_variants(folder, PIPELINE)}
     write_json(file, scores)
@@ -94,10 +97,17 @@ def _scores(file: Path, seed: int, data: Path, models: Path | None) -> dict[str,
     return scores
 
 
-def _train(folder: Path, seed: int, data: Path) -> None:
-    """Run the pipeline's training stages into `folder`; those that have finished there are not run again."""
+def run_stages(folder: Path, data: Path, seed: int, stages: Collection[str] = STAGES) -> None:
+    """Run these training and int8 stages of the pipeline with all outputs below `folder`.
+
+    Those that have finished there are not run again; a file below `folder`/.finished marks each.
+
+    Raises:
+        InputError: a stage failed.
+        KeyboardInterrupt: it was interrupted.
+    """
     for name, options in _commands(folder, data):
-        if (folder / ".finished" / name).exists():
+        if name not in stages or (folder / FINISHED / name).exists():
             continue
         print(f"seed {seed}: {name}", flush=True)
         command = [sys.executable, "-m", *options, "--seed", str(seed)]
@@ -106,8 +116,8 @@ def _train(folder: Path, seed: int, data: Path) -> None:
             raise KeyboardInterrupt
         if code:
             raise InputError(f"seed {seed}: the stage {name} failed (exit {code}) with the message above")
-        (folder / ".finished").mkdir(exist_ok=True)
-        (folder / ".finished" / name).touch()
+        (folder / FINISHED).mkdir(exist_ok=True)
+        (folder / FINISHED / name).touch()
 
 
 def _commands(folder: Path, data: Path) -> list[tuple[str, list[str]]]:

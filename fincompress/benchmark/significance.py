@@ -33,17 +33,22 @@ def bootstrap_intervals(
     label and predictions, so these counts are drawn, from the multinomial distribution that they have.
 
     Args:
-        labels, predictions, reference: [rows] of label names or ids; the reference is the teacher's predictions.
+        labels, reference: [rows] of label names or ids; the reference is the teacher's predictions.
+        predictions: [rows], or [repetitions, rows] of several trainings, whose mean macro F1 then counts.
 
     Returns:
         `macro_f1_ci` (`low`, `high`) and `macro_f1_change` (`value`, `low`, `high`).
     """
-    names = np.unique(np.concatenate([labels, predictions, reference]))
-    rows = np.stack([np.searchsorted(names, column) for column in (labels, predictions, reference)])
-    (label, own, other), counts = np.unique(rows, axis=1, return_counts=True)  # [kinds] each
+    columns = np.stack([labels, *np.atleast_2d(predictions), reference])
+    rows = np.unique(columns, return_inverse=True)[1]
+    kinds, counts = np.unique(rows.reshape(columns.shape), axis=1, return_counts=True)
+    label, *own, other = kinds  # [kinds] each
     drawn = np.random.default_rng(seed).multinomial(counts.sum(), counts / counts.sum(), size=resamples)
     scores = {
-        key: [macro_f1_of_counts(table, label, said) for said in (own, other)]
+        key: (
+            np.mean([macro_f1_of_counts(table, label, said) for said in own], axis=0),
+            macro_f1_of_counts(table, label, other),
+        )
         for key, table in (("seen", counts[None]), ("drawn", drawn))
     }
     tail = 50 * (1 - CONFIDENCE)

@@ -32,11 +32,11 @@ def test_a_stage_that_fails_is_named_and_those_before_it_are_not_run_again(tmp_p
 
     monkeypatch.setattr(seeds.subprocess, "run", run)
     with pytest.raises(InputError, match=r"seed 43: the stage qat failed \(exit 1\)"):
-        seeds._train(tmp_path / "43", 43, tmp_path / "data")
+        seeds.run_stages(tmp_path / "43", tmp_path / "data", 43)
     assert ran == ["teacher", "kd", "ikd", "prune30", "prune50", "augment", "tiny", "qat"]
     ran.clear()
     fail.clear()
-    seeds._train(tmp_path / "43", 43, tmp_path / "data")
+    seeds.run_stages(tmp_path / "43", tmp_path / "data", 43)
     assert ran == ["qat", *(f"ptq@{name}" for name in ("teacher", "kd", "ikd", "prune30", "prune50", "tiny"))]
 
 
@@ -69,7 +69,7 @@ def test_one_seed_has_no_spread():
 def test_seeds_are_trained_once_and_their_spread_goes_into_the_report(project, monkeypatch):
     """Of the second seed, `kd` is trained and converted here; the rest is as if an earlier run had got that far."""
     monkeypatch.chdir(project.root)
-    monkeypatch.setattr(seeds, "_train", _all_but_kd(project.root / "models"))
+    monkeypatch.setattr(seeds, "run_stages", _all_but_kd(project.root / "models"))
     with pytest.raises(KeyboardInterrupt):
         seeds.repeat(2)
     output = project.run("python", "-m", "fincompress", "seeds", "--n", "2").stdout
