@@ -17,8 +17,10 @@ def macro_f1_of_counts(counts: np.ndarray, labels: np.ndarray, predictions: np.n
     Returns:
         [samples].
     """
-    actual, predicted = (ids[:, None] == np.unique(labels) for ids in (labels, predictions))  # [kinds, classes]
-    support, named, hits = (counts @ kinds for kinds in (actual, predicted, actual & predicted))  # [samples, classes]
+    # as floats, which hold counts exactly and are multiplied many times as fast; [kinds, classes]
+    actual, predicted = ((ids[:, None] == np.unique(labels)).astype(float) for ids in (labels, predictions))
+    counts = counts.astype(float)
+    support, named, hits = (counts @ kinds for kinds in (actual, predicted, actual * predicted))  # [samples, classes]
     scores = 2 * hits / np.maximum(support + named, 1)
     return np.where(support > 0, scores, 0).sum(axis=1) / (support > 0).sum(axis=1)
 

@@ -3,6 +3,10 @@
 import numpy as np
 import pandas as pd
 
+MOST_GROUPS = 20
+"""Values of a group that have scores of their own; where there are more, the smaller ones share a row."""
+OTHERS = "others"
+
 
 def macro_f1(labels: np.ndarray, predictions: np.ndarray) -> float:
     """Unweighted mean F1 over the classes that occur in `labels`, both [rows] of ids or names.
@@ -30,7 +34,8 @@ def breakdown(frame: pd.DataFrame, predictions: np.ndarray) -> pd.DataFrame:
 
     Returns:
         Columns `group` (class, source, phenomenon), `value`, `rows`, `f1` (of the class; macro for the other
-        groups) and `accuracy`. A group whose values are all empty is left out.
+        groups) and `accuracy`. A group whose values are all empty is left out. Sources and phenomena beyond the
+        `MOST_GROUPS` with the most rows are scored together, as `OTHERS`.
     """
     from sklearn.metrics import f1_score
 
@@ -41,8 +46,21 @@ def breakdown(frame: pd.DataFrame, predictions: np.ndarray) -> pd.DataFrame:
         f1 = f1_score(mine, predictions == name, zero_division=0)
         table.append(("class", name, int(mine.sum()), float(f1), float((predictions[mine] == name).mean())))
     for group in ("source", "phenomenon"):
-        for value, rows in frame.groupby(group).indices.items():
+        for value, rows in frame.groupby(largest(frame[group])).indices.items():
             if value:
                 part = scores(labels[rows], predictions[rows])
                 table.append((group, value, len(rows), part["macro_f1"], part["accuracy"]))
     return pd.DataFrame(table, columns=["group", "value", "rows", "f1", "accuracy"])
+
+
+def largest(values: pd.Series, most: int = MOST_GROUPS) -> pd.Series:
+    """`values` with all but the `most` frequent ones replaced by `OTHERS`; empty ones stay, and do not count.
+
+    Ties go to the value that comes first in the alphabet. A frequent value of that very name stays apart from the rest.
+    """
+    counts = values[values != ""].value_counts().sort_index().sort_values(ascending=False, kind="stable")
+    if len(counts) <= most:
+        return values
+    kept = counts.index[:most]
+    rest = OTHERS if OTHERS not in kept else f"all {OTHERS}"
+    return values.where(values.isin(kept) | (values == ""), rest)

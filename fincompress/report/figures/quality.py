@@ -6,7 +6,8 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from fincompress.core.variants import reference_of, runtime_of_variant
-from fincompress.report.figures.style import INK, colours, heat_map, panel_grid
+from fincompress.networks.scores import MOST_GROUPS, OTHERS, largest
+from fincompress.report.figures.style import INK, colours, heat_map, panel_grid, short
 
 
 def f1_changes(records: dict[str, dict], margin: float) -> Figure:
@@ -54,15 +55,26 @@ def reliability_diagrams(calibration: pd.DataFrame, records: dict[str, dict]) ->
 
 
 def confusion_matrices(predictions: pd.DataFrame, labels: list[str]) -> Figure:
-    """A confusion matrix a variant: share of each true label's rows (colour) and their number."""
+    """A confusion matrix a variant: share of each true label's rows (colour) and their number.
+
+    Labels beyond the `MOST_GROUPS` with the most rows are shown together.
+    """
     from sklearn.metrics import confusion_matrix
 
     variants = [column for column in predictions.columns if column not in ("id", "label")]
-    figure, panels = panel_grid(len(variants), 3.6, 3.4)
+    apart, shown = predictions["label"], labels
+    if len(labels) > MOST_GROUPS:
+        apart = largest(apart)
+        shown = [label for label in labels if label in set(apart)]
+        shown = [*shown, next((value for value in set(apart) if value not in labels), OTHERS)]
+    size = max(1.0, len(shown) / 6)
+    figure, panels = panel_grid(len(variants), 3.6 * size, 3.4 * size)
+    names = [short(label) for label in shown]
     for axes, name in zip(panels, variants, strict=True):
-        counts = confusion_matrix(predictions["label"], predictions[name], labels=labels)
+        said = predictions[name].where(predictions[name].isin(shown), shown[-1])
+        counts = confusion_matrix(apart, said, labels=shown)
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-        heat_map(axes, shares, counts.astype(str), labels, labels, "Blues", (0, 1))
+        heat_map(axes, shares, counts.astype(str), names, names, "Blues", (0, 1))
         axes.set(title=name, xlabel="predicted", ylabel="true")
     return figure
 
@@ -77,12 +89,16 @@ def f1_by_group(breakdown: pd.DataFrame, variants: list[str], group: str) -> Fig
     """
     rows = breakdown.query("group == @group")
     table = rows.pivot(index="value", columns="variant", values="f1")[variants]
+    counts = rows.drop_duplicates("value").set_index("value")["rows"]
+    title = f"{'F1' if group == 'class' else 'Macro F1'} by {group} (test rows)"
+    if len(table) > MOST_GROUPS + 1:  # one for what `largest` puts together
+        title += f", the {MOST_GROUPS} largest of {len(table)}"
+        table = table.loc[counts.sort_values(ascending=False, kind="stable").index[:MOST_GROUPS]]
     order = rows["value"].unique() if group == "length" else table[variants[0]].sort_values().index
     table = table.loc[order].T
-    counts = rows.drop_duplicates("value").set_index("value")["rows"]
     figure, axes = plt.subplots(figsize=(max(5.0, 2.2 + 1.05 * table.shape[1]), 1.6 + 0.34 * len(variants)))
     texts = table.map(lambda value: f"{value:.2f}").to_numpy()
-    names = [f"{value}\n({counts[value]})" for value in table.columns]
+    names = [f"{short(str(value))}\n({counts[value]})" for value in table.columns]
     heat_map(axes, table.to_numpy(), texts, names, variants, "RdYlGn", (0, 1))
-    axes.set(title=f"{'F1' if group == 'class' else 'Macro F1'} by {group} (test rows)")
+    axes.set(title=title)
     return figure

@@ -13,6 +13,7 @@ from fincompress.core.registry import PIPELINES
 from fincompress.core.variants import FLOOR, network_of, runtime_of_variant
 
 matplotlib.use("Agg")
+CROWDED = 10  # columns of a heat map, above which their names stand upright
 LATENCY_KEYS = {"real": "latency_ms", "padded": "latency_padded_ms"}
 INK = "#1b1f24"  # of text and lines; the page replaces it by its own colour, which follows light or dark mode
 STYLE: Any = {
@@ -27,6 +28,7 @@ STYLE: Any = {
     "axes.titlelocation": "left",
     "axes.titleweight": "bold",
     "figure.constrained_layout.use": True,
+    "text.parse_math": False,  # a `$` in the name of a label or source is a dollar sign
     "font.size": 10,
     "font.sans-serif": ["DejaVu Sans"],  # an SVG repeats the whole list at every text
 }
@@ -83,6 +85,12 @@ def panel_grid(count: int, width: float, height: float, columns: int = 4) -> tup
     return figure, list(panels.flat[:count])
 
 
+def short(name: str, most: int = 24) -> str:
+    """A name on one line that fits beside a figure."""
+    name = " ".join(name.split())
+    return name if len(name) <= most else f"{name[: most - 1].rstrip()}…"
+
+
 def heat_map(
     axes: Axes,
     values: np.ndarray,
@@ -99,7 +107,8 @@ def heat_map(
         red, green, blue, _ = dark((values[row, column] - limits[0]) / (limits[1] - limits[0]))
         shade = "black" if 0.3 * red + 0.59 * green + 0.11 * blue > 0.5 else "white"
         axes.text(column, row, texts[row][column], ha="center", va="center", color=shade, fontsize=9)
-    axes.set_xticks(range(len(columns)), columns)
+    crowded = {"rotation": 90} if len(columns) > CROWDED else {}
+    axes.set_xticks(range(len(columns)), columns, **crowded)
     axes.set_yticks(range(len(rows)), rows)
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
