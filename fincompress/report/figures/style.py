@@ -13,7 +13,7 @@ from fincompress.core.registry import PIPELINES
 from fincompress.core.variants import FLOOR, network_of, runtime_of_variant
 
 matplotlib.use("Agg")
-CROWDED = 10  # columns of a heat map, above which their names stand upright
+CROWDED = 15  # columns of a heat map, above which their names stand upright
 LATENCY_KEYS = {"real": "latency_ms", "padded": "latency_padded_ms"}
 INK = "#1b1f24"  # of text and lines; the page replaces it by its own colour, which follows light or dark mode
 STYLE: Any = {
