@@ -107,8 +107,7 @@ def heat_map(
         red, green, blue, _ = dark((values[row, column] - limits[0]) / (limits[1] - limits[0]))
         shade = "black" if 0.3 * red + 0.59 * green + 0.11 * blue > 0.5 else "white"
         axes.text(column, row, texts[row][column], ha="center", va="center", color=shade, fontsize=9)
-    crowded = {"rotation": 90} if len(columns) > CROWDED else {}
-    axes.set_xticks(range(len(columns)), columns, **crowded)
+    axes.set_xticks(range(len(columns)), columns, rotation=90 if len(columns) > CROWDED else 0)
     axes.set_yticks(range(len(rows)), rows)
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
