@@ -186,8 +186,9 @@ def quantize(
         **{name: value for name, value in given.items() if value is not None},  # type: ignore[arg-type]  # each its own
     )
     try:
-        print(convert(request, out).summary(model, out))
+        print(convert(request, out).summary(model))
+        print(f"{out}: written, with a card that says the same")
     except TooMuchLost as error:
-        print(error.result.summary(model, out))
+        print(error.result.summary(model))
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(1) from None

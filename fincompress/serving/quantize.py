@@ -34,10 +34,10 @@ COMPARED = 500  # texts, at most, on which source and result are compared where 
 RESAMPLES, SEED = 10_000, 0
 ROUNDING = 1e-9  # of a difference of scores: a loss of exactly what is allowed is allowed
 VERDICTS = {
-    "better": "better: the interval excludes a loss",
+    "better": "better: the interval is above 0",
     "no worse": "no worse: the interval excludes a loss of more than {}",
-    "slightly worse": "slightly worse: the interval excludes no loss, and one of more than {}",
-    "worse": "worse: the interval excludes no loss, but not one of more than {}",
+    "slightly worse": "slightly worse: the interval is below 0, but excludes a loss of more than {}",
+    "worse": "worse: the interval is below 0, and reaches beyond a loss of {}",
     "undecided": "undecided: the rows are too few to exclude a loss of more than {}",
 }
 """A verdict of `benchmark.significance` -> what it means; the braces stand for the margin."""
@@ -116,9 +116,9 @@ class Quantized:
     largest_change: float  # of a probability
     check: Check | None
 
-    def summary(self, source: Path, out: Path) -> str:
+    def summary(self, source: Path) -> str:
         """What a person is told, in lines."""
-        lines = [f"{out}: int8, {self.size_mb:.1f} MB; {source} has {self.source_mb:.1f}"]
+        lines = [f"size: {self.size_mb:.1f} MB in int8; {source} has {self.source_mb:.1f}"]
         if self.texts.calibration:
             lines.append(f"ranges of activations: calibrated on {self.texts.calibrated_on}")
         lines.append(f"agreement: {self.agreement}; texts of {self.texts.compared_on}")
