@@ -153,13 +153,15 @@ def quantize(
     ] = None,
     check: Annotated[Path | None, typer.Option(help="Labelled texts: .csv, .tsv, .jsonl or .parquet.")] = None,
     max_f1_drop: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Macro F1 that may be lost on --check. [default: 0.01]")
+        float | None, typer.Option(min=0, max=1, help="Macro F1 that may be lost on --check; 0.01 if not given.")
     ] = None,
     text_column: Annotated[str, typer.Option(help="The column of these files that holds the texts.")] = "text",
     label_column: Annotated[str, typer.Option(help="The column of --check that holds the labels.")] = "label",
     embedding_group: Annotated[
         int | None,
-        typer.Option(min=0, max=16, help="For onnx: numbers of an embedding that share a byte. [default: 3]"),
+        typer.Option(
+            min=0, max=16, help="For onnx: numbers of an embedding that share a byte; 3 if not given, 0 for none."
+        ),
     ] = None,
     keep_classifier_float: Annotated[bool, typer.Option(help="Leave the last layer in fp32.")] = False,
 ) -> None:

@@ -76,7 +76,7 @@ def _side_by_side(duel: Duel, chosen: str, differences: Mapping[str, list[str]])
     unlike = gradio.Dataset(**_unlike(duel, chosen, differences), components=[text], type="index", elem_id="unlike")
     history = gradio.State([])
     titles = ["text", *(place for place, _ in _places(duel, chosen))]
-    widths = ["50%", *[f"{50 / (len(titles) - 1):.0f}%"] * (len(titles) - 1)]
+    widths: list[str | int] = ["50%", *[f"{50 / (len(titles) - 1):.0f}%"] * (len(titles) - 1)]
     asked = gradio.Dataframe(
         column_widths=widths,
         headers=titles,

@@ -31,6 +31,7 @@ FORMATS = {cast(str, runtime.format): runtime for runtime in INT8_RUNTIMES}
 """Name of a format -> the runtime it is for."""
 CALIBRATED = 150  # texts, at most, that set ranges of activations
 COMPARED = 500  # texts, at most, on which source and result are compared where there is no labelled file
+EMBEDDED = "FinCompress's own (English, mostly financial), which may be unlike your texts"
 RESAMPLES, SEED = 10_000, 0
 ROUNDING = 1e-9  # of a difference of scores: a loss of exactly what is allowed is allowed
 VERDICTS = {
@@ -121,7 +122,7 @@ class Quantized:
         lines = [f"size: {self.size_mb:.1f} MB in int8; {source} has {self.source_mb:.1f}"]
         if self.texts.calibration:
             lines.append(f"ranges of activations: calibrated on {self.texts.calibrated_on}")
-        lines.append(f"agreement: {self.agreement}; texts of {self.texts.compared_on}")
+        lines.append(f"agreement: {self.agreement}; {self.texts.compared_on}")
         if self.check is not None:
             scores = f"{self.check.before:.3f} before, {self.check.after:.3f} after"
             lines.append(f"macro F1: {scores}; {self.check.points} points on {len(self.texts.compared)} labelled rows")
@@ -228,23 +229,25 @@ def choose_texts(request: Request, labels: list[str]) -> Texts:
         key: Callable[[str], str] = _OPTIONS.__getitem__
         rows = read_labelled(str(request.check), labels, key, request.text_column, request.label_column)
     if request.calibrate is not None:
-        given, origin = read_unlabelled(request.calibrate, "--calibrate", request.text_column), request.calibrate.name
+        given = read_unlabelled(request.calibrate, "--calibrate", request.text_column)
+        origin = other = f"texts of {request.calibrate.name}"
     else:
         given = read_embedded()["text"].tolist()
-        origin = "FinCompress's embedded corpus (English, mostly about business), which may be unlike your texts"
+        origin, other = f"sentences of {EMBEDDED}", "sentences of the same"
     given = random.Random(SEED).sample(given, len(given))
     calibration = given[:CALIBRATED] if request.runtime.calibrated else []
-    calibrated_on = f"{len(calibration)} texts of {origin}"
+    calibrated_on = f"{len(calibration)} {origin}"
     if rows is not None:
-        path = cast(Path, request.check)
-        return Texts(calibration, calibrated_on, rows["text"].tolist(), path.name, rows["label"].tolist())
+        compared_on = f"texts of {cast(Path, request.check).name}"
+        return Texts(calibration, calibrated_on, rows["text"].tolist(), compared_on, rows["label"].tolist())
     rest = given[len(calibration) :]
-    note = ""
-    if calibration:
-        note = (
-            "; none of them set the ranges" if rest else "; the very texts that set the ranges, so new ones may differ"
-        )
-    return Texts(calibration, calibrated_on, (rest or given)[:COMPARED], origin + note)
+    if not calibration:
+        compared_on = origin
+    elif rest:
+        compared_on = f"{other} that did not set the ranges"
+    else:
+        compared_on = "the very texts that set the ranges, so others may differ more"
+    return Texts(calibration, calibrated_on, (rest or given)[:COMPARED], compared_on)
 
 
 def _answers(classifier: TransformerClassifier, texts: list[str], title: str) -> np.ndarray:
