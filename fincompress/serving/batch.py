@@ -1,6 +1,7 @@
 """Texts that someone pastes or uploads, scored into a CSV file: `files.score_file` within bounds, for the demo."""
 
 import csv
+import re
 from pathlib import Path
 
 from fincompress.core.errors import InputError
@@ -28,7 +29,7 @@ def score_batch(classifier: TextClassifier, lines: str, upload: Path | None, fol
         InputError: there are no texts, or both kinds, or too many or too long ones, or the file cannot be used; it is
             named without its folder, which is the server's.
     """
-    pasted = [line.strip() for line in (lines or "").splitlines() if line.strip()]
+    pasted = [line.strip() for line in re.split(r"\r\n|\r|\n", lines or "") if line.strip()]
     if pasted and upload is not None:
         raise InputError("paste lines or upload a file, not both")
     if not pasted and upload is None:

@@ -120,7 +120,7 @@ def test_the_page_shows_both_answers_and_remembers_them(duel):
 
 @pytest.mark.parametrize("pasted", [True, False])
 def test_many_texts_get_the_file_that_predict_writes(duel, project, tmp_path, pasted):
-    texts = ["Profit rose, again.", 'Sales "fell".']
+    texts = ["Profit rose,\u2028again.", 'Sales "fell".']
     pd.DataFrame({"text": texts}).to_csv(tmp_path / "in.csv", index=False)
     score_file(
         load_classifier(project / "models/ptq/kd_ort_int8", threads=1), tmp_path / "in.csv", tmp_path / "out.csv"
