@@ -160,7 +160,9 @@ def quantize(
     embedding_group: Annotated[
         int | None,
         typer.Option(
-            min=0, max=16, help="For onnx: numbers of an embedding that share a byte; 3 if not given, 0 for none."
+            min=0,
+            max=16,
+            help="For onnx: numbers of an embedding that share a byte; 3 if not given, 0 for a byte each.",
         ),
     ] = None,
     keep_classifier_float: Annotated[bool, typer.Option(help="Leave the last layer in fp32.")] = False,

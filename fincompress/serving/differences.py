@@ -10,13 +10,16 @@ def differing(predictions: Path, test: Path, reference: str, count: int = 5) -> 
 
     Args:
         predictions: plots/tables/predictions.csv: `id`, `label` and a column per variant.
-        test: data/test.csv, whose `id` and `text` are read. Rows that another split has under the same id are left out.
+        test: data/test.csv. Rows whose id and label are not those of a single row of `predictions`, as where the texts
+            were split anew since, are left out.
     """
     if not (predictions.is_file() and test.is_file()):
         return {}
     said, rows = (pd.read_csv(file, dtype=str, keep_default_na=False) for file in (predictions, test))
-    joined = said.merge(rows[["id", "label", "text"]], on=["id", "label"], validate="one_to_one")
+    key = ["id", "label"]
+    said, rows = (frame.drop_duplicates(key, keep=False) for frame in (said, rows[[*key, "text"]]))
+    joined = said.merge(rows, on=key)
     if reference not in joined:
         return {}
-    variants = [name for name in said.columns if name not in ("id", "label", reference)]
+    variants = [name for name in said.columns if name not in (*key, reference)]
     return {name: joined.loc[joined[name] != joined[reference], "text"].head(count).tolist() for name in variants}

@@ -6,8 +6,8 @@ texts, the user's where there are any.
 
 import os
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, Context
 from importlib import metadata
 from pathlib import Path
 from typing import cast
@@ -42,8 +42,8 @@ VERDICTS = {
     "undecided": "undecided: the rows are too few to exclude a loss of more than {}",
 }
 """A verdict of `benchmark.significance` -> what it means; the braces stand for the margin."""
+_UPWARDS = Context(prec=2, rounding=ROUND_CEILING)  # a bound must hold after it was rounded, too
 _PART = 512  # texts between two steps of the progress bar
-_OPTIONS = {"path": "--check", "text_column": "--text-column", "label_column": "--label-column", "labels": "the model"}
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class Quantized:
         share = 100 * self.same / total if self.same == total else min(99.9, 100 * self.same / total)
         return (
             f"{self.same} of {total} texts ({share:.1f} %) get the same label, and no probability changes by more than "
-            f"{self.largest_change:.2g}"
+            f"{float(_UPWARDS.create_decimal_from_float(self.largest_change)):.2g}"
         )
 
 
@@ -145,14 +145,16 @@ class TooMuchLost(InputError):
 
     def __init__(self, request: Request, out: Path, result: Quantized):
         self.result = result
-        mends = ["--keep-classifier-float"]
-        if not request.runtime.calibrated:
-            mends.append("a smaller --embedding-group")
-        elif request.calibrate is None:
-            mends.append("--calibrate with texts like those of the check")
+        calibrated = request.runtime.calibrated
+        mends = {
+            "--keep-classifier-float": not request.keep_classifier_float,
+            "a smaller --embedding-group": not calibrated and request.embedding_group > 0,
+            "--calibrate with texts like those of the check": calibrated and request.calibrate is None,
+        }
+        untried = ", ".join([*(mend for mend, helps in mends.items() if helps), "another --format"])
         super().__init__(
-            f"{out}: not written, as int8 loses more macro F1 than --max-f1-drop {request.max_f1_drop:g}; try "
-            f"{', '.join(mends)} or another --format"
+            f"{out}: not written, as int8 loses more macro F1 than --max-f1-drop {request.max_f1_drop:g}; what "
+            f"may help: {untried}"
         )
 
 
@@ -213,6 +215,13 @@ def _open_source(source: Path) -> TransformerClassifier:
     return _open(source, runtime)
 
 
+def _option(name: str) -> str:
+    """What the user set where `readers.read_files` takes a parameter of this name."""
+    return {"text_column": "--text-column", "label_column": "--label-column", "labels": "the model"}.get(
+        name, "--check"
+    )
+
+
 def choose_texts(request: Request, labels: list[str]) -> Texts:
     """The texts of the user's files, or those of the embedded corpus where there are none.
 
@@ -226,8 +235,8 @@ def choose_texts(request: Request, labels: list[str]) -> Texts:
     """
     rows = None
     if request.check is not None:
-        key: Callable[[str], str] = _OPTIONS.__getitem__
-        rows = read_labelled(str(request.check), labels, key, request.text_column, request.label_column)
+        path = str(request.check)
+        rows = read_labelled(path, labels, _option, request.text_column, request.label_column)
     if request.calibrate is not None:
         given = read_unlabelled(request.calibrate, "--calibrate", request.text_column)
         origin = other = f"texts of {request.calibrate.name}"

@@ -165,8 +165,8 @@ def test_another_kind_of_file_and_a_model_that_is_gone_are_said(duel, tmp_path):
 def test_sentences_on_which_a_variant_differs_are_those_of_the_table_whose_rows_are_still_there(tmp_path):
     predictions, test = tmp_path / "predictions.csv", tmp_path / "test.csv"
     assert differing(predictions, test, "teacher") == {}
-    predictions.write_text("id,label,teacher,kd,tiny\n1,a,a,b,a\n2,a,a,b,a\n3,b,b,a,b\n4,b,b,a,b\n")
-    test.write_text("id,text,label\n1,one,a\n2,two,b\n3,NA,b\n4,four,b\n9,nine,a\n")
+    predictions.write_text("id,label,teacher,kd,tiny\n1,a,a,b,a\n2,a,a,b,a\n3,b,b,a,b\n4,b,b,a,b\n5,a,a,b,a\n")
+    test.write_text("id,text,label\n1,one,a\n2,two,b\n3,NA,b\n4,four,b\n9,nine,a\n5,five,a\n5,other,a\n")
     assert differing(predictions, test, "teacher") == {"kd": ["one", "NA", "four"], "tiny": []}
     assert differing(predictions, test, "teacher", count=1)["kd"] == ["one"]
     assert differing(predictions, test, "other") == {}

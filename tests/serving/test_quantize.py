@@ -128,7 +128,7 @@ def test_any_classifier_becomes_a_folder_that_works_alone_with_a_card_that_says_
             said.replace("\n", " "),
         ).groups()
         assert int(counted) == same and float(share) == pytest.approx(100 * same / 80, abs=0.1)
-        assert float(largest) == pytest.approx(np.abs(found - expected).max(), rel=0.06)
+        assert 0.999 <= float(largest) / np.abs(found - expected).max() < 1.1, "rounded up, or it would be no bound"
     truth = pd.read_csv(check)["topic"].to_numpy()
     scores = [
         f1_score(truth, np.array(before.labels)[answers.argmax(axis=1)], labels=np.unique(truth), average="macro")
