@@ -13,6 +13,7 @@ for command in (
     use.predict,
     use.compare,
     use.export,
+    use.quantize,
     show.demo,
     show.space,
     doctor.doctor,

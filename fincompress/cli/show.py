@@ -18,13 +18,15 @@ def demo(
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 7860,
 ) -> None:
     """Open the side-by-side demo in the browser: the teacher against any variant."""
-    from fincompress.serving.demo import Duel, build  # first, as it says that the demo's own extra is missing
+    from fincompress.serving.demo import UPLOAD, build  # first, as it says that the demo's own extra is missing
 
     # isort: split
-    from fincompress.core.params import current_pipeline
+    from fincompress.core.params import current_pipeline, load_params
     from fincompress.core.variants import saved_variants
-    from fincompress.report.results import load_results
+    from fincompress.report.results import Needs, load_results
     from fincompress.report.tables import COSTS
+    from fincompress.serving.differences import differing
+    from fincompress.serving.duel import Duel
 
     pipeline = current_pipeline()
     folders = {
@@ -49,8 +51,10 @@ def demo(
     except InputError as error:
         print(f"no benchmark tab: {error}", file=sys.stderr)
         table, figures = [], []
-    page = build(Duel(folders, reference), chosen, table, figures)
-    page.launch(server_name=host, server_port=port, allowed_paths=["plots/figures"])
+    may_show = load_params(Needs).report.sentences
+    unlike = differing(Path("plots/tables/predictions.csv"), Path("data/test.csv"), reference) if may_show else {}
+    page = build(Duel(folders, reference), chosen, table, figures, unlike)
+    page.launch(server_name=host, server_port=port, allowed_paths=["plots/figures"], max_file_size=UPLOAD)
 
 
 def space(

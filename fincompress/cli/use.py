@@ -1,4 +1,4 @@
-"""The commands that use a model: predict, compare, export."""
+"""The commands that use a model: predict, compare, export, quantize."""
 
 import json
 import sys
@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fincompress.core.errors import InputError
-from fincompress.core.runtimes import RUNTIMES
+from fincompress.core.runtimes import INT8_RUNTIMES, RUNTIMES
 
 if TYPE_CHECKING:
     from fincompress.serving.folders import Scoring
@@ -23,9 +23,11 @@ Engine = Literal["local", "ray"]
 if TYPE_CHECKING:
     Runtime: TypeAlias = str  # a type checker knows no choices that are looked up
     Format: TypeAlias = str
+    Int8Format: TypeAlias = str
 else:
     Runtime = Literal[tuple(RUNTIMES)]
     Format = Literal[tuple(runtime.format for runtime in RUNTIMES.values() if runtime.format)]
+    Int8Format = Literal[tuple(runtime.format for runtime in INT8_RUNTIMES)]
 
 
 def predict(
@@ -140,3 +142,57 @@ def export(
 
     done = hand_over(model, kind, out)
     print(f"{done.folder}: {kind}; logits of {done.texts} sentences differ by at most {done.difference:.2g}")
+
+
+def quantize(
+    model: Annotated[Path, typer.Argument(help="The folder of a fine-tuned checkpoint.")],
+    out: Annotated[Path, typer.Argument(help="The new folder.")],
+    kind: Annotated[Int8Format, typer.Option("--format", help="Of the new folder.")] = "onnx",
+    calibrate: Annotated[
+        Path | None, typer.Option(help="Texts like yours: a .txt file, a line each, or a .csv, .tsv, .jsonl, .parquet.")
+    ] = None,
+    check: Annotated[Path | None, typer.Option(help="Labelled texts: .csv, .tsv, .jsonl or .parquet.")] = None,
+    max_f1_drop: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Macro F1 that may be lost on --check; 0.01 if not given.")
+    ] = None,
+    text_column: Annotated[str, typer.Option(help="The column of these files that holds the texts.")] = "text",
+    label_column: Annotated[str, typer.Option(help="The column of --check that holds the labels.")] = "label",
+    embedding_group: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=16,
+            help="For onnx: numbers of an embedding that share a byte; 3 if not given, 0 for a byte each.",
+        ),
+    ] = None,
+    keep_classifier_float: Annotated[bool, typer.Option(help="Leave the last layer in fp32.")] = False,
+) -> None:
+    """Make a fine-tuned checkpoint int8, as a standalone folder, and say what that changes in its answers.
+
+    Ends with 1, and writes nothing, where macro F1 on --check falls by more than --max-f1-drop.
+    """
+    if max_f1_drop is not None and check is None:
+        raise InputError("--max-f1-drop goes with --check: the labelled texts that macro F1 is measured on")
+    if embedding_group is not None and kind != "onnx":
+        raise InputError(f"--embedding-group is of --format onnx alone; --format {kind} has a byte for each number")
+    from fincompress.serving.quantize import Request, TooMuchLost
+    from fincompress.serving.quantize import quantize as convert
+
+    given = {"max_f1_drop": max_f1_drop, "embedding_group": embedding_group}
+    request = Request(
+        model,
+        kind,
+        calibrate,
+        check,
+        text_column=text_column,
+        label_column=label_column,
+        keep_classifier_float=keep_classifier_float,
+        **{name: value for name, value in given.items() if value is not None},  # type: ignore[arg-type]  # each its own
+    )
+    try:
+        print(convert(request, out).summary(model))
+        print(f"{out}: written, with a card that says the same")
+    except TooMuchLost as error:
+        print(error.result.summary(model))
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None

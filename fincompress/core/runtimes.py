@@ -27,6 +27,7 @@ class Runtime:
     format: str | None = None  # as `fincompress export --format` calls a folder of it
     to_fp32: str | None = None  # converts a checkpoint: (checkpoint, out)
     to_int8: str | None = None  # converts a checkpoint: (checkpoint, out, quantisation params, calibration texts)
+    calibrated: bool = False  # its int8 fixes the ranges of activations beforehand, on texts
     fp32: str | None = None  # the runtime that runs fp32 in its place, where it runs int8 alone
     package: str | None = None  # what a served model needs to be installed, beside numpy and tokenizers
     library: str | None = None  # as the Hugging Face hub names what loads such a folder
@@ -63,6 +64,7 @@ RUNTIMES = {
             format="openvino",
             to_fp32="fincompress.runtimes.convert:to_openvino",
             to_int8="fincompress.compress.ptq:to_openvino_int8",
+            calibrated=True,
             package="openvino",
             library="openvino",
         ),

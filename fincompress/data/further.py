@@ -4,6 +4,7 @@ Texts that are also in the prepared splits are left out, so that a student does 
 not mistaken for one on unseen text.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -30,24 +31,28 @@ def read_transfer(files: list[str], data: Path) -> pd.DataFrame:
     return fresh
 
 
-def read_unlabelled(file: Path) -> list[str]:
-    """The texts in a .txt file (one per line) or in the column `text` of a .csv, .tsv, .jsonl or .parquet file."""
+def read_unlabelled(file: Path, key: str = "kd.transfer", column: str = "text") -> list[str]:
+    """The texts in a .txt file (one per line) or in a column of a .csv, .tsv, .jsonl or .parquet file.
+
+    Args:
+        key: the param or the option that names the file, for errors.
+    """
     if not file.is_file():
-        raise InputError(f"{file}: not found (kd.transfer)")
+        raise InputError(f"{file}: not found ({key})")
     if file.suffix.lower() != ".txt":
         rows = list(read_rows(file))
-        missing = [where for where, row in rows if "text" not in row]
+        missing = [where for where, row in rows if column not in row]
         if missing:
-            raise InputError(f"{file}, {missing[0]}: no column `text` (kd.transfer)")
-        lines = ["" if pd.isna(row["text"]) else str(row["text"]) for _, row in rows]
+            raise InputError(f"{file}, {missing[0]}: no column `{column}` ({key})")
+        lines = ["" if pd.isna(row[column]) else str(row[column]) for _, row in rows]
     else:
         try:
             lines = file.read_text(encoding="utf-8-sig").splitlines()
         except UnicodeDecodeError as error:
-            raise InputError(f"{file}: not UTF-8 (byte {error.start}); convert it first (kd.transfer)") from None
+            raise InputError(f"{file}: not UTF-8 (byte {error.start}); convert it first ({key})") from None
     texts = [" ".join(line.split()) for line in lines if line.strip()]
     if not texts:
-        raise InputError(f"{file}: no texts (kd.transfer)")
+        raise InputError(f"{file}: no texts ({key})")
     return texts
 
 
@@ -64,19 +69,30 @@ def read_extra(files: list[str], labels: list[str], data: Path) -> dict[str, pd.
             raise InputError(f"params.yaml: evaluate.extra: two files are called {name}; rename one")
         if name in SPLITS:
             raise InputError(f"params.yaml: evaluate.extra: {file}: {name} is the name of a split; rename it")
-        columns = FilesParams(
-            path=file,
-            labels=labels,
-            text_column="text",
-            label_column="label",
-            source_column=None,
-            phenomenon_column=None,
-        )
-        rows = read_files(columns, lambda _: "evaluate.extra")
-        frames[name] = unseen(rows, data)
+        frames[name] = unseen(read_labelled(file, labels, lambda _: "evaluate.extra"), data)
         if frames[name].empty:
             raise InputError(f"{file}: every text is in the prepared data already (evaluate.extra)")
     return frames
+
+
+def read_labelled(
+    path: str, labels: list[str], key: Callable[[str], str], text_column: str = "text", label_column: str = "label"
+) -> pd.DataFrame:
+    """The rows of a labelled file, or of a folder of them; see `readers.read_files`.
+
+    Args:
+        labels: names in id order, of which every row has one.
+        key: maps `path`, `text_column`, `label_column` and `labels` to what the user set, for errors.
+    """
+    columns = FilesParams(
+        path=path,
+        labels=labels,
+        text_column=text_column,
+        label_column=label_column,
+        source_column=None,
+        phenomenon_column=None,
+    )
+    return read_files(columns, key)
 
 
 def unseen(frame: pd.DataFrame, data: Path) -> pd.DataFrame:

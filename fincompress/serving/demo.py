@@ -4,15 +4,22 @@ It needs gradio (`pip install 'fincompress[demo]'`) and only those parts of the 
 copy of it runs alone (see `space`).
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import gradio
 
 from fincompress.core.errors import InputError
 from fincompress.core.examples import EXAMPLES
-from fincompress.serving.classifier import Prediction, TextClassifier, load_classifier
+from fincompress.serving.batch import ROWS, preview, score_batch
+from fincompress.serving.duel import KEPT, Duel, History, remembered
+
+UPLOAD = "20mb"
+"""The largest file that the page takes, as gradio says it: a bound for `launch`, well above what `ROWS` texts need."""
+SHOWN = 200
+"""Characters of a text that tables show."""
+_KEPT_SECONDS = 3600  # that a scored file can be downloaded
 
 EXPLANATION = """
 Both models read the same sentence. The bars are their probabilities, the time is the median of five runs on this
@@ -26,79 +33,27 @@ A score can stand still while single answers change: where the two disagree, the
 """
 
 
-@dataclass(frozen=True)
-class Opinion:
-    """One model's answer, and how long it took."""
-
-    name: str
-    prediction: Prediction
-    latency_ms: float
-
-
-class Duel:
-    """A reference and the variants to compare with it; each is loaded on first use."""
-
-    def __init__(self, folders: dict[str, Path], reference: str | None, threads: int | None = None):
-        self.reference = reference
-        self.variants = [name for name in folders if name != reference]
-        self._folders, self._threads = folders, threads
-        self._loaded: dict[str, TextClassifier] = {}
-
-    def ask(self, name: str, text: str) -> Opinion:
-        """One model's answer for a text.
-
-        Raises:
-            InputError: its folder holds no model.
-        """
-        if name not in self._loaded:
-            self._loaded[name] = load_classifier(self._folders[name], threads=self._threads)
-        classifier = self._loaded[name]
-        prediction = classifier(text)  # doubles as the untimed first run
-        return Opinion(name, prediction, classifier.latency_ms([text]))
-
-    def judge(self, text: str, variant: str) -> tuple[list[Opinion], str]:
-        """The answers of reference and variant (none for an empty text), and the banner in Markdown."""
-        if not text or not text.strip():
-            return [], "Type a sentence, or take one of the examples."
-        names = [name for name in (self.reference, variant) if name is not None]
-        try:
-            opinions = [self.ask(name, text.strip()) for name in names]
-        except InputError as error:
-            return [], f"**That did not work**: {error}"
-        cut = self._loaded[variant].is_cut(text.strip())
-        note = " Only the beginning of this text is read: the rest is longer than the model takes." if cut else ""
-        return opinions, _banner(opinions) + note
-
-
-def _banner(opinions: list[Opinion]) -> str:
-    if len(opinions) == 1:
-        return f"**{opinions[0].prediction.label}**, in {opinions[0].latency_ms:.1f} ms."
-    first, second = opinions
-    speed = f"{second.name} takes {second.latency_ms:.1f} ms, {first.name} {first.latency_ms:.1f}."
-    labels = [f"**{opinion.prediction.label}**" for opinion in opinions]
-    if labels[0] == labels[1]:
-        return f"Both say {labels[0]}. {speed}"
-    return f"**They disagree**: {first.name} says {labels[0]}, {second.name} {labels[1]}. {speed}"
-
-
-def build(duel: Duel, chosen: str, table: Sequence[list[str]] = (), figures: Sequence[Path] = ()) -> gradio.Blocks:
+def build(
+    duel: Duel,
+    chosen: str,
+    table: Sequence[list[str]] = (),
+    figures: Sequence[Path] = (),
+    differences: Mapping[str, list[str]] | None = None,
+) -> gradio.Blocks:
     """The page.
 
     Args:
         chosen: the variant that is shown first.
         table: the benchmark's results, titles first; if empty, there is no tab for it.
+        differences: variant -> texts to which it says something else than the reference, as further examples.
     """
-    with gradio.Blocks(title="FinCompress", analytics_enabled=False) as page:
+    forget = (_KEPT_SECONDS, _KEPT_SECONDS)
+    with gradio.Blocks(title="FinCompress", analytics_enabled=False, delete_cache=forget) as page:
         gradio.Markdown("# FinCompress\nWhat does compression change? Ask both models the same.")
         with gradio.Tab("Side by side"):
-            text = gradio.Textbox(label="Sentence", lines=3, placeholder=next(iter(EXAMPLES)), elem_id="sentence")
-            with gradio.Row():
-                variant = gradio.Dropdown(duel.variants, value=chosen, label="Variant", elem_id="variant")
-                button = gradio.Button("Classify", variant="primary", elem_id="classify")
-            banner = gradio.Markdown(elem_id="banner")
-            with gradio.Row():
-                bars = [gradio.Label(label=name, elem_id=f"bars-{place}") for place, name in _places(duel, chosen)]
-            gradio.Examples(list(EXAMPLES), text)
+            _side_by_side(duel, chosen, differences or {})
+        with gradio.Tab("Many texts"):
+            _many_texts(duel, chosen)
         if table:
             with gradio.Tab("Benchmark"):
                 gradio.Dataframe(table[1:], headers=table[0], interactive=False, max_height=800)
@@ -106,29 +61,107 @@ def build(duel: Duel, chosen: str, table: Sequence[list[str]] = (), figures: Seq
                 gradio.Gallery(pictures, columns=2, height="auto", object_fit="contain", show_label=False)
         with gradio.Tab("How it works"):
             gradio.Markdown(EXPLANATION)
-        show = _shown(duel)
-        for event in (button.click, text.submit, variant.change):
-            event(show, [text, variant], [banner, *bars], api_name=False)  # type: ignore[arg-type]  # False hides it, says gradio
     return page
+
+
+def _side_by_side(duel: Duel, chosen: str, differences: Mapping[str, list[str]]) -> None:
+    text = gradio.Textbox(label="Sentence", lines=3, placeholder=next(iter(EXAMPLES)), elem_id="sentence")
+    with gradio.Row():
+        variant = gradio.Dropdown(duel.variants, value=chosen, label="Variant", elem_id="variant")
+        button = gradio.Button("Classify", variant="primary", elem_id="classify")
+    banner = gradio.Markdown(elem_id="banner")
+    with gradio.Row():
+        bars = [gradio.Label(label=name, elem_id=f"bars-{place}") for place, name in _places(duel, chosen)]
+    gradio.Examples(list(EXAMPLES), text)
+    unlike = gradio.Dataset(**_unlike(duel, chosen, differences), components=[text], type="index", elem_id="unlike")
+    history = gradio.State([])
+    titles = ["text", *(place for place, _ in _places(duel, chosen))]
+    widths: list[str | int] = ["50%", *[f"{50 / (len(titles) - 1):.0f}%"] * (len(titles) - 1)]
+    asked = gradio.Dataframe(
+        column_widths=widths,
+        headers=titles,
+        label=f"Asked before (the last {KEPT})",
+        interactive=False,
+        wrap=True,
+        max_chars=SHOWN,
+        elem_id="history",
+    )
+    show = _shown(duel)
+    for event in (button.click, text.submit, variant.change):
+        event(show, [text, variant, history], [banner, *bars, history, asked], api_name=False)  # type: ignore[arg-type]  # False hides it, says gradio
+    variant.change(
+        lambda name: gradio.Dataset(**_unlike(duel, name, differences)),
+        variant,
+        unlike,
+        api_name=False,  # type: ignore[arg-type]
+    )
+    unlike.click(
+        lambda index, name: differences[name][index],
+        [unlike, variant],
+        text,
+        api_name=False,  # type: ignore[arg-type]
+    )
+
+
+def _unlike(duel: Duel, variant: str, differences: Mapping[str, list[str]]) -> dict:
+    """What of a `gradio.Dataset` depends on the variant."""
+    texts = differences.get(variant, [])
+    label = f"Examples to which {variant} says something else than {duel.reference}"
+    return {"samples": [[text] for text in texts], "label": label, "visible": bool(texts)}
+
+
+def _many_texts(duel: Duel, chosen: str) -> None:
+    gradio.Markdown(f"Up to {ROWS:,} texts, scored into a file: their labels, and a probability for each label.")
+    with gradio.Row():
+        lines = gradio.Textbox(label="A text a line", lines=8, elem_id="lines")
+        upload = gradio.File(label="or a CSV file with a column “text”", file_types=[".csv"], elem_id="upload")
+    names = [*([duel.reference] if duel.reference else []), *duel.variants]
+    with gradio.Row():
+        model = gradio.Dropdown(names, value=chosen, label="Model", elem_id="model")
+        button = gradio.Button("Score", variant="primary", elem_id="score")
+    message = gradio.Markdown(elem_id="message")
+    table = gradio.Dataframe(interactive=False, visible=False, max_chars=SHOWN, elem_id="preview")
+    scored = gradio.File(label="Scored", visible=False, interactive=False, elem_id="scored")
+    button.click(_scored(duel), [lines, upload, model], [message, table, scored], api_name=False)  # type: ignore[arg-type]
 
 
 def _places(duel: Duel, chosen: str) -> list[tuple[str, str]]:
     return [("reference", duel.reference), ("variant", chosen)] if duel.reference else [("variant", chosen)]
 
 
-def _shown(duel: Duel) -> Callable[[str, str], list]:
-    """The function behind the page: (text, variant) -> the banner and each model's bars."""
+def _shown(duel: Duel) -> Callable[[str, str, History], list]:
+    """The function behind the first tab: (text, variant, history) -> banner, each model's bars, the history twice."""
 
-    def show(text: str, variant: str) -> list:
+    def show(text: str, variant: str, history: History) -> list:
         opinions, banner = duel.judge(text, variant)
-        if not opinions:
-            return [banner, *(gradio.Label(value=None, label=name) for _, name in _places(duel, variant))]
-        return [
-            banner,
-            *(
+        history = remembered(history, opinions)
+        if opinions:
+            bars = [
                 gradio.Label(value=own.prediction.probabilities, label=f"{own.name} · {own.latency_ms:.1f} ms")
                 for own in opinions
-            ),
-        ]
+            ]
+        else:
+            bars = [gradio.Label(value=None, label=name) for _, name in _places(duel, variant)]
+        return [banner, *bars, history, history]
 
     return show
+
+
+def _scored(duel: Duel) -> Callable[[str, str | None, str], Iterator[list]]:
+    """The function behind the second tab: (lines, uploaded file, model) -> message, preview, file to download."""
+
+    def score(lines: str, upload: str | None, model: str) -> Iterator[list]:
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                file = score_batch(duel.classifier(model), lines, Path(upload) if upload else None, Path(folder))
+            except InputError as error:
+                hidden = [gradio.Dataframe(visible=False), gradio.File(value=None, visible=False)]
+                yield [f"**That did not work**: {error}", *hidden]
+                return
+            header, rows, count = preview(file)
+            shown = f"the first {len(rows)} of {count:,}" if count > len(rows) else f"all {count}"
+            table = gradio.Dataframe(value=rows, headers=header, label=f"Preview: {shown}", visible=True)
+            yield [f"{count:,} texts, scored by {model}.", table, gradio.File(value=str(file), visible=True)]
+            # gradio has its own copy of the file by now
+
+    return score

@@ -54,7 +54,7 @@ def export(source: Path, kind: str, out: Path) -> Export:
         if not difference <= TOLERANCE:
             raise InputError(f"{source} as {kind} gives other logits, by up to {difference:.2g}; nothing was written")
         card = template("serving", "export.md").render(
-            name=source.name,
+            name=source.resolve().name,
             kind=kind,
             runtime=runtime,
             labels=list(read_json(folder / "config.json")["id2label"].values()),

@@ -19,11 +19,15 @@ MODULES = (
     "core/files",
     "core/processes",
     "core/runtimes",
+    "data/readers",
     "networks/architectures",
     "runtimes/base",
     "runtimes/registry",
+    "serving/batch",
     "serving/classifier",
     "serving/demo",
+    "serving/duel",
+    "serving/files",
 )
 """What the demo imports of the library for any converted model; the runtime's own modules come with it."""
 RUNTIMES = {"onnxruntime": ("runtimes/onnxruntime",), "openvino": ("runtimes/openvino", "runtimes/quiet")}
@@ -40,7 +44,7 @@ def write_space(model: Path, out: Path) -> Path:
     if runtime not in RUNTIMES:
         raise InputError(f"{model}: is for {runtime}; a Space takes a converted model, such as models/ptq/ikd_ort_int8")
     check_new(out)
-    versions = {name: metadata.version(name) for name in ("gradio", runtime, "tokenizers", "numpy")}
+    versions = {name: metadata.version(name) for name in ("gradio", runtime, "tokenizers", "numpy", "tqdm")}
     with atomic_folder(out) as folder:
         shutil.copytree(model, folder / "model", ignore=shutil.ignore_patterns("training.json"))
         package = folder / "fincompress"

@@ -148,6 +148,7 @@ def loaded(code: str, names: set[str]) -> set[str]:
     [
         ("gradio", ["demo"], "demo"),
         ("torch", ["export", "{torch}", "out", "--format", "onnx"], "pipeline"),
+        ("torch", ["quantize", "{torch}", "out"], "pipeline"),
         ("torch", ["predict", "Good.", "--model", "{torch}"], "pipeline"),
         ("openvino", ["predict", "Good.", "--model", "{openvino}"], "openvino"),
         ("ray", ["predict", "--model", "{onnx}", "--input", "folder", "--output", "out", "--engine", "ray"], "ray"),
