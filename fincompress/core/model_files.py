@@ -79,7 +79,9 @@ def _said(error: Exception) -> str:
     if isinstance(error, pickle.UnpicklingError):  # torch's message tells how to run whatever is in the file
         return "it holds something besides weights, of which nothing was run, or is damaged"
     lines = [line.strip() for line in str(error).splitlines()]
-    telling = [line for line in lines if line and not line.startswith(("Exception from ", "Check '"))]  # OpenVINO's trace
+    telling = [
+        line for line in lines if line and not line.startswith(("Exception from ", "Check '"))
+    ]  # OpenVINO's trace
     return telling[0].rstrip(".:!")[:300] if telling else type(error).__name__
 
 

@@ -72,7 +72,7 @@ def load_model(checkpoint: str, headless: bool = False, **overrides: Any) -> Pre
     transformers_logging.disable_progress_bar()
     try:
         with reading(*files, by="transformers", raises=_UNREADABLE):
-            model, info = architecture.from_pretrained(
+            loaded: Any = architecture.from_pretrained(
                 checkpoint,
                 dtype=torch.float32,
                 use_safetensors=files[0].suffix == ".safetensors",
@@ -82,8 +82,9 @@ def load_model(checkpoint: str, headless: bool = False, **overrides: Any) -> Pre
             )
     finally:
         transformers_logging.set_verbosity(verbosity)
+    model, info = loaded
     check_weights(checkpoint, model, info, headless)
-    return model.eval()
+    return cast(PreTrainedModel, model.eval())
 
 
 def load_tokenizer(checkpoint: str, max_length: int | None = None) -> PreTrainedTokenizerBase:
@@ -186,7 +187,7 @@ def _checked_names(
     Raises:
         InputError: `label_map` names something else, or labels lack an output that will not be trained.
     """
-    names = _output_names(config, checkpoint)
+    names = head_names(config, checkpoint)
     where, shown = f"params.yaml: {section}", ", ".join(names or [])
     if label_map and names is None:
         raise InputError(f"{where}.label_map: `{checkpoint}` has no classification head; set it to null")
@@ -228,11 +229,11 @@ def _unmatched(labels: list[str], names: list[str]) -> list[str]:
 
 def has_head_for(checkpoint: str, labels: list[str], label_map: Mapping[str, str] | None = None) -> bool:
     """Whether a checkpoint already is a classifier with an output for each of `labels`."""
-    names = _output_names(load_config(checkpoint), checkpoint)
+    names = head_names(load_config(checkpoint), checkpoint)
     return names is not None and not _unmatched(labels, _mapped(names, label_map or {}, f"`{checkpoint}`"))
 
 
-def _output_names(config: PreTrainedConfig, checkpoint: str) -> list[str] | None:
+def head_names(config: PreTrainedConfig, checkpoint: str) -> list[str] | None:
     """The names of the outputs of a text classifier; None for an encoder.
 
     Older configurations do not say what the model is for; then a head among the weights tells.

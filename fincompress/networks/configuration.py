@@ -6,13 +6,13 @@ taken here.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fincompress.core.errors import InputError
 from fincompress.core.model_files import read_object
 from fincompress.networks.architectures import architecture_of
 
-CHOICE = "single_label_classification"
+CHOICE: Literal["single_label_classification"] = "single_label_classification"
 """The `problem_type` of a classifier that chooses one of its labels, as transformers calls it."""
 _UNLIMITED = 10**6  # transformers writes 1e30 where no length was set
 

@@ -35,16 +35,16 @@ def check_weights(checkpoint: str, model: PreTrainedModel, info: dict[str, Any],
     left_over = {name for name in info["unexpected_keys"] if not _may_be_left_over(name, model, headless)}
     if missing and (prefix := _prefix(info["unexpected_keys"], missing, model)):
         raise InputError(
-            f"checkpoint `{checkpoint}`: the names of its weights begin with `{prefix}`, so that none is found; save the "
-            "model that is wrapped (`model._orig_mod` or `model.module`) with save_pretrained"
+            f"checkpoint `{checkpoint}`: the names of its weights begin with `{prefix}`, so that none is found; save "
+            "the model that is wrapped (`model._orig_mod` or `model.module`) with save_pretrained"
         )
     if missing:
         whole = "" if headless or not _is_head_alone(missing, model) else "it has no classification head: "
         raise InputError(f"checkpoint `{checkpoint}`: {whole}its weights lack {_some(missing)}{_mend(model, whole)}")
     if left_over:
         raise InputError(
-            f"checkpoint `{checkpoint}`: its weights hold {_some(left_over)}, which a {model.config.model_type} of this "
-            "config.json has no place for; fetch both again, or correct config.json"
+            f"checkpoint `{checkpoint}`: its weights hold {_some(left_over)}, which a {model.config.model_type} of "
+            "this config.json has no place for; fetch both again, or correct config.json"
         )
     if sizes := sorted(info["mismatched_keys"], key=str):
         name, theirs, ours = sizes[0]
@@ -76,7 +76,7 @@ def weight_shapes(folder: Path) -> dict[str, tuple[list[int], str]]:
     Raises:
         InputError: as `weight_names`.
     """
-    shapes = {}
+    shapes: dict[str, tuple[list[int], str]] = {}
     for file in weight_files(folder):
         if file.suffix == ".safetensors":
             header = safetensors_header(file)

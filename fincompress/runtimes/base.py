@@ -95,8 +95,8 @@ class TransformerClassifier(ABC):
         """An error where a converted model has another number of outputs than labels; unless its graph does not say."""
         if isinstance(count, int) and count != len(self.labels):
             raise InputError(
-                f"{file}: {count} outputs, where config.json names {len(self.labels)} labels; fetch both again, or name "
-                "every output in config.json's id2label"
+                f"{file}: {count} outputs, where config.json names {len(self.labels)} labels; fetch both again, or "
+                "name every output in config.json's id2label"
             )
 
     def encode(self, texts: list[str], pad_to: int | None = None) -> dict[str, np.ndarray]:

@@ -59,8 +59,8 @@ def open_classifier(folder: Path, runtime: str, threads: int) -> Classifier:
         missing.insert(0, entry.files[0])
     if missing:
         raise InputError(
-            f"{folder}: no {', '.join(missing)}, which a model for {runtime} needs; `dvc repro` rebuilds what the pipeline "
-            "made, anything else has to be fetched with all its files"
+            f"{folder}: no {', '.join(missing)}, which a model for {runtime} needs; `dvc repro` rebuilds what the "
+            "pipeline made, anything else has to be fetched with all its files"
         )
     with explained():
         return load_object(entry.classifier)(folder, threads)
