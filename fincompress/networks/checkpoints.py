@@ -65,7 +65,13 @@ def load_model(checkpoint: str, headless: bool = False, **overrides: Any) -> Pre
         InputError: the weights cannot be read, or do not fit the configuration, which transformers would make up for
             with random ones.
     """
-    architecture = classifier_class(load_config(checkpoint))
+    config = load_config(checkpoint)
+    if method := getattr(config, "quantization_config", None):
+        kind = method.get("quant_method", "some way") if isinstance(method, Mapping) else method
+        raise InputError(
+            f"checkpoint `{checkpoint}`: its weights are quantised already ({kind}); take the one in full precision"
+        )
+    architecture = classifier_class(config)
     files = weight_files(Path(checkpoint))
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # `check_weights` says what matters of its page of warnings
@@ -120,7 +126,23 @@ def load_tokenizer(checkpoint: str, max_length: int | None = None) -> PreTrained
             f"checkpoint `{checkpoint}`: its tokenizer, {type(tokenizer).__name__}, runs in Python alone and has no "
             f"tokenizer.json, which serving needs; {_FAST}"
         )
+    _check_vocabulary(checkpoint, tokenizer, config)
     return tokenizer
+
+
+def _check_vocabulary(checkpoint: str, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
+    """An error where a word piece has no embedding; a tokenizer that names none for padding gets the model's."""
+    last = max(tokenizer.get_vocab().values(), default=-1)
+    if last >= config.vocab_size:
+        raise InputError(
+            f"checkpoint `{checkpoint}`: its tokenizer has word pieces up to id {last}, its model embeddings for "
+            f"{config.vocab_size}; fetch the tokenizer made for it"
+        )
+    if tokenizer.pad_token is None:
+        name = tokenizer.convert_ids_to_tokens(config.pad_token_id or 0)
+        if name is None:
+            raise InputError(f"checkpoint `{checkpoint}`: its tokenizer.json has no word piece for padding; {_FAST}")
+        tokenizer.pad_token = name
 
 
 _FAST = "take a checkpoint with a tokenizer.json"
