@@ -12,8 +12,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from fincompress.core.memory import peak_rss_mb
 from fincompress.core.errors import InputError
+from fincompress.core.memory import peak_rss_mb
 from fincompress.runtimes.base import Classifier, predict_logits
 from fincompress.runtimes.registry import open_classifier
 

@@ -78,6 +78,8 @@ def _said(error: Exception) -> str:
     """The line of a library's message that says something."""
     if isinstance(error, pickle.UnpicklingError):  # torch's message tells how to run whatever is in the file
         return "it holds something besides weights, of which nothing was run, or is damaged"
+    if isinstance(error, KeyError):
+        return f"no {error}"
     lines = [line.strip() for line in str(error).splitlines()]
     telling = [
         line for line in lines if line and not line.startswith(("Exception from ", "Check '"))

@@ -74,7 +74,8 @@ def test_a_mistake_of_our_own_keeps_its_traceback_where_the_file_is_whole(tmp_pa
     with pytest.raises(IndexError), reading(tmp_path / "a.bin", by="torch", raises=(OSError,)):
         raise IndexError("ours")
     (tmp_path / "a.bin").write_bytes(b"")
-    with pytest.raises(InputError, match=r"a\.bin: empty; fetch it again"), reading(
-        tmp_path / "a.bin", by="torch", raises=(OSError,)
+    with (
+        pytest.raises(InputError, match=r"a\.bin: empty; fetch it again"),
+        reading(tmp_path / "a.bin", by="torch", raises=(OSError,)),
     ):
         raise IndexError("theirs")

@@ -24,7 +24,9 @@ def edit(file: Path, **changes: Any) -> None:
     file.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
 
 
-def reweighted(source: Path, target: Path, change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> Path:
+def reweighted(
+    source: Path, target: Path, change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]
+) -> Path:
     """A copy whose weights are what `change` makes of the original's."""
     folder = copied(source, target)
     weights = {name: tensor.clone() for name, tensor in change(load_file(folder / "model.safetensors")).items()}
