@@ -62,7 +62,7 @@ class Worker:
         except (EOFError, OSError):
             raise RuntimeError(f"the worker of {self.variant.name} died (exit {self.process.wait()})") from None
         if status == "refused":
-            raise InputError(answer)
+            raise InputError(f"{self.variant.name}: {answer}")
         if status == "error":
             raise RuntimeError(f"the worker of {self.variant.name} failed:\n{answer}")
         return answer

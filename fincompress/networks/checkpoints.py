@@ -103,6 +103,8 @@ def load_tokenizer(checkpoint: str, max_length: int | None = None) -> PreTrained
     overrides: dict[str, Any] = {} if max_length is None else {"model_max_length": max_length}
     read_tokenizer_config(folder)
     files = _vocabularies(folder)
+    if not files:
+        raise InputError(f"checkpoint `{checkpoint}`: no tokenizer: {_NO_VOCABULARY}")
     mend = None if files[0].name == "tokenizer.json" else _FAST
     try:
         with reading(*files, by="transformers", mend=mend):
@@ -117,10 +119,7 @@ def load_tokenizer(checkpoint: str, max_length: int | None = None) -> PreTrained
         raise InputError(f"checkpoint `{checkpoint}`: no tokenizer: {_reason(error)}; {_FAST}") from None
     names = {"tokenizer.json", *tokenizer.vocab_files_names.values()}
     if not any((folder / name).is_file() for name in names):  # then transformers makes one that knows no words
-        raise InputError(
-            f"checkpoint `{checkpoint}`: no tokenizer: no vocabulary there (expected tokenizer.json or a file such as "
-            "vocab.txt)"
-        )
+        raise InputError(f"checkpoint `{checkpoint}`: no tokenizer: {_NO_VOCABULARY}")
     if not tokenizer.is_fast:
         raise InputError(
             f"checkpoint `{checkpoint}`: its tokenizer, {type(tokenizer).__name__}, runs in Python alone and has no "
@@ -145,14 +144,15 @@ def _check_vocabulary(checkpoint: str, tokenizer: PreTrainedTokenizerBase, confi
         tokenizer.pad_token = name
 
 
+_NO_VOCABULARY = "no vocabulary there (expected tokenizer.json or a file such as vocab.txt)"
 _FAST = "take a checkpoint with a tokenizer.json"
 
 
 def _vocabularies(folder: Path) -> list[Path]:
-    """The files of a tokenizer in a checkpoint, tokenizer.json first; that name alone where there is none."""
+    """The files that a checkpoint's tokenizer is made of: tokenizer.json, or all that may be of an older kind."""
     others = sorted(path for name in ("*.txt", "*.model", "vocab.json", "*.codes") for path in folder.glob(name))
     fast = folder / "tokenizer.json"
-    return [fast] if fast.is_file() or not others else others
+    return [fast] if fast.is_file() else others
 
 
 def load_for_labels(

@@ -3,12 +3,12 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from conftest import LABELS, ROOT, few_rows, make_checkpoint, make_tokenizer
-from odd_checkpoints import copied, edit, with_older_tokenizer, with_python_tokenizer
+from odd_checkpoints import POINTER, copied, edit, with_older_tokenizer, with_python_tokenizer
 from ruamel.yaml import YAML
 from transformers import BertForSequenceClassification
 
@@ -145,37 +145,49 @@ def test_a_tokenizer_that_names_no_padding_pads_with_the_models(checkpoint, tmp_
     assert batch["input_ids"][1][-1] == 0 and batch["attention_mask"][1][-1] == 0
 
 
-@pytest.mark.parametrize(
-    ("changes", "status", "line"),
-    [
-        ({}, 2, "error: params.yaml: teacher.epochs: 0 takes `nameless` as it is, but it has no output for negative"),
-        ({"label_map": MAP}, 0, "val macro F1"),
-    ],
-)
-def test_the_stage_takes_a_head_of_other_names_by_the_map_or_writes_nothing(nameless, tmp_path, changes, status, line):
+def set_up(folder: Path, source: Path, **teacher) -> Path:
+    """A folder in which the stage `teacher` starts from a copy of `source` as it is; returns the copy."""
     yaml = YAML()
     params = yaml.load(ROOT / "params.yaml")
-    params["teacher"] |= {"checkpoint": "nameless", "epochs": 0, "max_length": 48, **changes}
+    params["teacher"] |= {"checkpoint": "start", "epochs": 0, "max_length": 48, **teacher}
     params["benchmark"] |= {"padded_length": 48, "lengths": [16]}
-    yaml.dump(params, tmp_path / "params.yaml")
-    copied(nameless, tmp_path / "nameless")
-    (tmp_path / "data").mkdir()
+    yaml.dump(params, folder / "params.yaml")
+    (folder / "data").mkdir()
     rows = few_rows(4).assign(source="embedded", phenomenon="")
     for name in ("train", "val", "test"):
-        rows.to_csv(tmp_path / "data" / f"{name}.csv", index=False)
-    write_json(tmp_path / "data" / "labels.json", {"labels": LABELS})
-    ended = subprocess.run(
-        [sys.executable, "-m", "stages.teacher", "teacher"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    assert ended.returncode == status and line in ended.stdout + ended.stderr
-    assert (tmp_path / "models" / "teacher").exists() == (status == 0)
-    if status:
-        assert len(ended.stderr.strip().splitlines()) == 1
-    else:
-        found = BertForSequenceClassification.from_pretrained(tmp_path / "models/teacher").classifier.weight
-        theirs = load_model(str(nameless)).classifier.weight[[1, 2, 0]]
-        np.testing.assert_array_equal(found.detach().numpy(), theirs.detach().numpy())
+        rows.to_csv(folder / "data" / f"{name}.csv", index=False)
+    write_json(folder / "data" / "labels.json", {"labels": LABELS})
+    return copied(source, folder / "start")
+
+
+def run_teacher(folder: Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "stages.teacher", "teacher"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def test_the_stage_takes_a_head_of_other_names_by_the_map(nameless, tmp_path):
+    set_up(tmp_path, nameless, label_map=MAP)
+    ended = run_teacher(tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    found = BertForSequenceClassification.from_pretrained(tmp_path / "models/teacher").classifier.weight
+    assert torch.equal(found, load_model(str(nameless)).classifier.weight[[1, 2, 0]])
+
+
+@pytest.mark.parametrize(
+    ("change", "label_map", "line"),
+    [
+        (lambda folder: None, None, "teacher.epochs: 0 takes `start` as it is, but it has no output for negative"),
+        (
+            lambda folder: (folder / "model.safetensors").write_bytes(POINTER),
+            MAP,
+            "start/model.safetensors: a Git LFS pointer",
+        ),
+    ],
+)
+def test_the_stage_refuses_in_one_line_and_writes_nothing(nameless, tmp_path, change, label_map, line):
+    change(set_up(tmp_path, nameless, label_map=label_map))
+    ended = run_teacher(tmp_path)
+    (said,) = ended.stderr.strip().splitlines()
+    assert ended.returncode == 2 and said.startswith("error: ") and line in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "params.yaml", "start"]
