@@ -40,10 +40,11 @@ def main(
     set_seed(params.seed)
     labels = read_labels(data)
     start = locate(params.own.checkpoint, params.own.revision, section, "checkpoint")
-    model, tokenizer = load_for_labels(start.folder, labels, params.own.max_length, section)
+    mapped, trains = params.own.label_map, params.own.epochs > 0
+    model, tokenizer = load_for_labels(start.folder, labels, params.own.max_length, section, mapped, not trains)
     rows = {name: read_split(data, name) for name in SPLITS}
     about = {"origin": start.origin, "trained_on": params.own.trained_on, "published": None}
-    if has_head_for(start.folder, labels):
+    if has_head_for(start.folder, labels, mapped):
         about["published"] = published_scores(model, tokenizer, {name: rows[name] for name in ("val", "test")}, labels)
     train_set, val_set = (tokenise(rows[name], labels, tokenizer) for name in ("train", "val"))
     with scratch_folder(section, {**vars(params), **start.origin}, [data]) as scratch:

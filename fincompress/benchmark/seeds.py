@@ -14,6 +14,8 @@ from statistics import fmean, stdev
 
 import numpy as np
 import pandas as pd
+from dvc.exceptions import DvcException, NotDvcRepoError
+from dvc.lock import LockError
 from dvc.repo import Repo
 
 from fincompress.benchmark.significance import CONFIDENCE
@@ -55,8 +57,8 @@ def repeat(n: int, data: Path = Path("data"), models: Path = Path("models"), rec
     """
     if n < 2:
         raise InputError(f"--n {n}: a spread needs at least 2 seeds")
-    _check_up_to_date()
     params = checked_params()
+    _check_up_to_date()
     sections = {name: getattr(params, name) for name in ("seed", "student", *TRAINED, PIPELINE.int8)}
     seeds = [params.seed + index for index in range(n)]
     scratch = kept_folder("seeds", sections, [data])
@@ -76,8 +78,18 @@ def repeat(n: int, data: Path = Path("data"), models: Path = Path("models"), rec
 
 
 def _check_up_to_date() -> None:
-    """An error where DVC would train or convert again."""
-    outdated = Repo().status(targets=list(STAGES))
+    """An error where DVC would train or convert again, or cannot say."""
+    try:
+        with Repo() as repo:
+            outdated = repo.status(targets=list(STAGES))
+    except NotDvcRepoError:
+        raise InputError("not inside a DVC project; change into the folder with dvc.yaml") from None
+    except LockError:
+        raise InputError(
+            "another dvc command holds this project's lock (.dvc/tmp/lock); wait until it ends, then run this again"
+        ) from None
+    except DvcException as error:
+        raise InputError(f"dvc.yaml: DVC cannot tell what is up to date: {' '.join(str(error).split())}") from None
     if outdated:
         raise InputError(f"{', '.join(sorted(outdated))}: outdated; run `dvc repro` first")
 

@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from fincompress.core.errors import InputError
 from fincompress.core.memory import peak_rss_mb
 from fincompress.runtimes.base import Classifier, predict_logits
 from fincompress.runtimes.registry import open_classifier
@@ -77,6 +78,8 @@ def main() -> None:
             connection.send(("ok", _answer(classifier, *request)))
     except (EOFError, BrokenPipeError, KeyboardInterrupt):
         os._exit(0)  # the parent has gone, and nothing is left to write: torch takes a while to be taken down
+    except InputError as error:
+        connection.send(("refused", str(error)))
     except Exception:
         connection.send(("error", traceback.format_exc()))
 

@@ -8,6 +8,7 @@ import time
 from multiprocessing import Pipe
 from typing import Any
 
+from fincompress.core.errors import InputError
 from fincompress.core.variants import Variant
 
 
@@ -60,6 +61,8 @@ class Worker:
             status, answer = self._connection.recv()
         except (EOFError, OSError):
             raise RuntimeError(f"the worker of {self.variant.name} died (exit {self.process.wait()})") from None
+        if status == "refused":
+            raise InputError(f"{self.variant.name}: {answer}")
         if status == "error":
             raise RuntimeError(f"the worker of {self.variant.name} failed:\n{answer}")
         return answer

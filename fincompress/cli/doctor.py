@@ -4,9 +4,9 @@ import os
 import platform
 import shutil
 import sys
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Annotated
 
 import typer
 from packaging.requirements import Requirement
@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from fincompress.cli.findings import Finding
 from fincompress.core.errors import InputError
 from fincompress.core.extras import command, explained
 from fincompress.core.files import folder_bytes
@@ -24,15 +25,6 @@ MODEL_BYTES = 91_000_000
 """Of the default run's teacher."""
 DISK_GB = 3.0
 """What the default run takes: its models, the same in DVC's cache, and room for new ones while the old are there."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at."""
-
-    what: str
-    found: str
-    mend: str | None = None  # what to do; None where all is well
 
 
 def examine() -> list[Finding]:
@@ -209,12 +201,39 @@ def _project() -> list[Finding]:
     return findings
 
 
-def doctor() -> None:
-    """Say what this machine and this folder have and lack (exit code 1 where something is to be mended)."""
-    findings = examine()
+def doctor(
+    what: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[MODEL|FILE]", help="A model folder or a file of texts; without it, this machine and this folder."
+        ),
+    ] = None,
+) -> None:
+    """Say what is there and what is to be mended (exit code 1): of this machine, of a model, or of a file of texts."""
+    findings = examine() if what is None else _look_at(what)
     table = Table("", "found", "to be mended")
     for finding in findings:
         cells = (escape(cell) for cell in (finding.what, finding.found, finding.mend or ""))
         table.add_row(*cells, style="yellow" if finding.mend else None)
     Console().print(table)
     raise typer.Exit(1 if any(finding.mend for finding in findings) else 0)
+
+
+def _look_at(what: str) -> list[Finding]:
+    """What a model folder or a file of texts is, and what stands in the way of compressing it or learning from it."""
+    path = Path(what)
+    if path.is_file():
+        from fincompress.cli.inspect_data import examine_file
+
+        return examine_file(path)
+    from fincompress.cli.inspect_model import examine_model
+
+    if path.is_dir():
+        return examine_model(path)
+    if what == "minilm":
+        from fincompress.networks.locate import locate
+
+        return examine_model(Path(locate(what, "main", "teacher", "checkpoint").folder))
+    raise InputError(
+        f"{what}: no such file or folder; a checkpoint on the hub has to be fetched first: hf download {what}"
+    )

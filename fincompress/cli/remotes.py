@@ -38,10 +38,7 @@ def configured(root: Path, name: str | None = None) -> tuple[str, dict]:
     Raises:
         InputError: there is no such remote, or DVC cannot read its configuration.
     """
-    try:
-        config = Config(dvc_dir=str(root / ".dvc"))
-    except ConfigError as error:
-        raise InputError(f".dvc/config: {error}") from None
+    config = _configuration(root)
     name = name or config["core"].get("remote")
     if name is None or name not in config["remote"]:
         known = ", ".join(sorted(config["remote"])) or "none"
@@ -49,12 +46,19 @@ def configured(root: Path, name: str | None = None) -> tuple[str, dict]:
     return name, dict(config["remote"][name])
 
 
+def _configuration(root: Path) -> Config:
+    try:
+        return Config(dvc_dir=str(root / ".dvc"))
+    except ConfigError as error:
+        raise InputError(f".dvc/config: {error}") from None
+
+
 def save(root: Path, name: str, remote: Remote) -> None:
     """Write a remote, replacing what was set under its name, and make it the default.
 
     A remote without a shared part exists only on this machine, and is the default only there.
     """
-    config = Config(dvc_dir=str(root / ".dvc"))
+    config = _configuration(root)
     if remote.shared:
         with config.edit("repo") as content:
             content["remote"][name] = remote.shared

@@ -62,7 +62,7 @@ def build_student(
         source = teacher
     else:
         located = locate(params.init, params.revision, "student", "init")
-        origin, source = located.origin, load_model(located.folder)
+        origin, source = located.origin, load_model(located.folder, headless=True)
         if load_tokenizer(located.folder).get_vocab() != tokenizer.get_vocab():
             raise InputError(f"params.yaml: student.init: `{params.init}` has another vocabulary than the teacher")
     _check_fit(source.config, params, student.config.model_type)

@@ -61,6 +61,16 @@ class AnyParams(Section):
         return self
 
     @model_validator(mode="after")
+    def _outputs_are_mapped_to_labels(self):
+        section = PIPELINES[self.pipeline].reference
+        for output, label in (getattr(self, section).label_map or {}).items():
+            if label not in self._labels():
+                raise ValueError(
+                    f"{section}.label_map: {output}: `{label}` is none of the labels {', '.join(self._labels())}"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _no_measured_length_is_cut(self):
         section = PIPELINES[self.pipeline].reference
         longest = getattr(self, section).max_length

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-_BESIDE = ("config.json", "tokenizer.json", "tokenizer_config.json")
-_CHECKPOINT = ("model.safetensors", *_BESIDE)
+from fincompress.core.model_files import WEIGHTS
+
+_BESIDE = ("config.json", "tokenizer.json")
+_CHECKPOINT = ("model.safetensors", "config.json")  # its tokenizer may be of an older kind, which transformers reads
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Runtime:
     marker: str  # in figures, as matplotlib names it
     files: tuple[str, ...]  # that a model folder for it holds; the first tells a folder of it from others
     classifier: str  # opens a folder: (folder, threads) -> `runtimes.base.Classifier`
+    instead: tuple[str, ...] = ()  # what a folder may hold in place of the first file
     key: str | None = None  # in the names of variants that are converted for it: the `ort` of kd_ort_int8
     format: str | None = None  # as `fincompress export --format` calls a folder of it
     to_fp32: str | None = None  # converts a checkpoint: (checkpoint, out)
@@ -81,6 +84,7 @@ RUNTIMES = {
             marker="o",
             files=_CHECKPOINT,
             classifier="fincompress.runtimes.pytorch:TorchClassifier",
+            instead=WEIGHTS[1:],
             format="torch",
             library="transformers",
         ),
@@ -90,6 +94,7 @@ RUNTIMES = {
             marker="o",
             files=_CHECKPOINT,
             classifier="fincompress.runtimes.pytorch:TorchInt8Classifier",
+            instead=WEIGHTS[1:],
             key="torch",
             fp32="torch",
         ),

@@ -122,7 +122,15 @@ class TeacherParams(TrainingParams):
     checkpoint: Name
     revision: Name
     trained_on: list[Name]
+    label_map: Annotated[dict[Name, Name], Field(min_length=1)] | None = None
     max_length: Annotated[int, Field(ge=8)]
+
+    @model_validator(mode="after")
+    def _no_label_is_mapped_twice(self):
+        named = list((self.label_map or {}).values())
+        if twice := sorted({label for label in named if named.count(label) > 1}):
+            raise ValueError(f"label_map: {', '.join(twice)} stands for several outputs; name one for each label")
+        return self
 
 
 class StudentParams(Section):

@@ -8,7 +8,7 @@ from fincompress.core import hub
 from fincompress.core.errors import InputError
 from fincompress.core.extras import command
 
-_CONFIGURATION = ["*.json", "*.txt", "*.model"]  # and vocabularies of any kind of tokenizer
+_CONFIGURATION = ["*.json", "*.txt", "*.model", "*.codes"]  # and vocabularies of any kind of tokenizer
 
 
 @dataclass(frozen=True)

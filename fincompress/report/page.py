@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from fincompress.benchmark.flips import KINDS
-from fincompress.networks.scores import MOST_GROUPS
+from fincompress.core.groups import MOST_GROUPS
 from fincompress.report import tables
 from fincompress.report.figures.style import INK
 from fincompress.report.headline import ladder

@@ -10,7 +10,8 @@ from safetensors.numpy import load_file, save_file
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from fincompress.core.files import atomic_folder, read_json, write_json
+from fincompress.core.files import atomic_folder, write_json
+from fincompress.core.model_files import check_whole, read_object, reading
 
 
 @dataclass
@@ -53,10 +54,13 @@ class BagOfWords:
     @classmethod
     def load(cls, folder: Path, threads: int = 1) -> "BagOfWords":
         """Read what `save` wrote; it always runs on one thread, whatever `threads` says."""
-        stored, tensors = read_json(folder / "bag_of_words.json"), load_file(folder / "model.safetensors")
-        vectoriser = _vectoriser(vocabulary={term: index for index, term in enumerate(stored["terms"])})
-        vectoriser.idf_ = tensors["idf"]
-        return cls(stored["labels"], vectoriser, tensors["weight"], tensors["bias"])
+        stored, weights = folder / "bag_of_words.json", folder / "model.safetensors"
+        check_whole(weights)
+        with reading(stored, weights, by="scikit-learn"):
+            content, tensors = read_object(stored), load_file(weights)
+            vectoriser = _vectoriser(vocabulary={term: index for index, term in enumerate(content["terms"])})
+            vectoriser.idf_ = tensors["idf"]
+            return cls(content["labels"], vectoriser, tensors["weight"], tensors["bias"])
 
 
 def _vectoriser(**options: Any) -> TfidfVectorizer:

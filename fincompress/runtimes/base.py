@@ -3,12 +3,23 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from fincompress.core.files import read_json
+from fincompress.core.errors import InputError
+from fincompress.core.model_files import reading
 from fincompress.networks.architectures import architecture_of
+from fincompress.networks.configuration import (
+    chosen_among,
+    longest_text,
+    padding_token,
+    read_config,
+    read_tokenizer_config,
+)
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 ACTIVATIONS, DYNAMIC = "activations", "dynamic int8"
 """What the metadata of an ONNX file says if ranges of activations are found at run time, over everything fed."""
@@ -55,16 +66,38 @@ class TransformerClassifier(ABC):
     """Whether ranges of activations are found at run time, over everything that is fed at once."""
 
     def __init__(self, folder: Path):
+        self.folder, config, beside = folder, read_config(folder), read_tokenizer_config(folder)
+        self.labels = chosen_among(config, str(folder / "config.json"))
+        self.max_length = longest_text(config, beside, str(folder))
+        self.tokenizer = self._read_tokenizer()
+        self._padding = self._padding_of(config, padding_token(beside))
+        self.input_names = list(architecture_of(config["model_type"]).inputs)
+
+    def _read_tokenizer(self) -> "Tokenizer":
+        """The tokenizer in the folder.
+
+        Raises:
+            InputError: tokenizer.json cannot be read.
+        """
         from tokenizers import Tokenizer
 
-        config = read_json(folder / "config.json")
-        id2label = config["id2label"]
-        self.labels = [id2label[str(index)] for index in range(len(id2label))]
-        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        tokenizer_config = read_json(folder / "tokenizer_config.json")
-        self.max_length = tokenizer_config["model_max_length"]
-        self._padding = {"pad_id": config.get("pad_token_id") or 0, "pad_token": tokenizer_config["pad_token"]}
-        self.input_names = list(architecture_of(config["model_type"]).inputs)
+        file = self.folder / "tokenizer.json"
+        with reading(file, by="tokenizers"):
+            return Tokenizer.from_file(str(file))
+
+    def _padding_of(self, config: dict[str, Any], name: str | None) -> dict[str, Any]:
+        """Id and name of the piece that pads: what is not said is looked up in the vocabulary."""
+        known = None if name is None else self.tokenizer.token_to_id(name)
+        identifier = next((given for given in (config.get("pad_token_id"), known) if given is not None), 0)
+        return {"pad_id": identifier, "pad_token": name or self.tokenizer.id_to_token(identifier) or "[PAD]"}
+
+    def _check_outputs(self, count: object, file: Path) -> None:
+        """An error where a converted model has another number of outputs than labels; unless its graph does not say."""
+        if isinstance(count, int) and count != len(self.labels):
+            raise InputError(
+                f"{file}: {count} outputs, where config.json names {len(self.labels)} labels; fetch both again, or "
+                "name every output in config.json's id2label"
+            )
 
     def encode(self, texts: list[str], pad_to: int | None = None) -> dict[str, np.ndarray]:
         self.tokenizer.enable_truncation(min(self.max_length, pad_to or self.max_length))

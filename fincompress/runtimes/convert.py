@@ -14,12 +14,13 @@ from transformers import PreTrainedModel
 
 from fincompress.core.files import atomic_folder, read_json, write_text
 from fincompress.networks.architectures import architecture_of
-from fincompress.networks.checkpoints import load_model
+from fincompress.networks.checkpoints import load_model, load_tokenizer
+from fincompress.networks.configuration import longest_text, read_config, read_tokenizer_config
 from fincompress.networks.structure import head_size, structure_of
 from fincompress.runtimes.quiet import openvino, quiet
 
 OPSET = 17
-_CARRIED = ("config.json", "tokenizer.json", "tokenizer_config.json")
+_TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 
 
 def to_onnx(checkpoint: Path, out: Path) -> None:
@@ -190,12 +191,29 @@ def save_openvino(graph: openvino.Model, checkpoint: Path, folder: Path) -> None
     carry(checkpoint, folder)
 
 
+def to_checkpoint(checkpoint: Path, out: Path) -> None:
+    """Write a checkpoint, whatever form its files have, as a standard one: safetensors in one file, tokenizer.json."""
+    with atomic_folder(out) as folder:
+        load_model(str(checkpoint)).save_pretrained(folder, max_shard_size="1TB")
+        _carry_tokenizer(checkpoint, folder)
+
+
 def carry(checkpoint: Path, folder: Path) -> None:
     """Copy what every runtime reads besides the weights, the tokenizer without the spaces that make it readable."""
-    for name in _CARRIED:
-        shutil.copy2(checkpoint / name, folder / name)
+    shutil.copy2(checkpoint / "config.json", folder / "config.json")
+    _carry_tokenizer(checkpoint, folder)
     tokenizer = folder / "tokenizer.json"
     write_text(tokenizer, json.dumps(read_json(tokenizer), ensure_ascii=False, separators=(",", ":")))
+
+
+def _carry_tokenizer(checkpoint: Path, folder: Path) -> None:
+    """Copy a tokenizer, or save it anew where the checkpoint has it in an older form."""
+    if all((checkpoint / name).is_file() for name in _TOKENIZER):
+        for name in _TOKENIZER:
+            shutil.copy2(checkpoint / name, folder / name)
+        return
+    longest = longest_text(read_config(checkpoint), read_tokenizer_config(checkpoint), str(checkpoint))
+    load_tokenizer(str(checkpoint), longest).save_pretrained(folder)
 
 
 def _example(model: PreTrainedModel) -> dict[str, torch.Tensor]:

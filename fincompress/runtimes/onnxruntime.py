@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fincompress.core.errors import InputError
+from fincompress.core.model_files import check_whole, reading
 from fincompress.runtimes.base import ACTIVATIONS, DYNAMIC, TransformerClassifier
 
 if TYPE_CHECKING:
@@ -28,11 +30,24 @@ class OnnxClassifier(TransformerClassifier):
     def __init__(self, folder: Path, threads: int):
         super().__init__(folder)
         file, self._threads = folder / "model.onnx", threads
-        self.session = self._load(str(file), threads)
+        check_whole(file)
+        with reading(file, by="ONNX Runtime"):
+            self.session = self._load(str(file), threads)
         if threads > 1:
             self._content = np.memmap(file, mode="r")  # of this file, even if another replaces it
         self._takes = [node.name for node in self.session.get_inputs()]
+        self._check_graph(file)
         self.dynamic = self.session.get_modelmeta().custom_metadata_map.get(ACTIVATIONS) == DYNAMIC
+
+    def _check_graph(self, file: Path) -> None:
+        """An error where the graph is no text classifier's of this folder."""
+        outputs = {node.name: node.shape for node in self.session.get_outputs()}
+        if "logits" not in outputs or (others := sorted(set(self._takes) - set(self.input_names))):
+            reason = f"no output logits, but {', '.join(outputs)}" if "logits" not in outputs else f"takes {others[0]}"
+            raise InputError(
+                f"{file}: {reason}: not the graph of a text classifier; `fincompress export` makes one of a checkpoint"
+            )
+        self._check_outputs(outputs["logits"][-1], file)
 
     @staticmethod
     def _load(model: str | bytes, threads: int) -> "onnxruntime.InferenceSession":

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fincompress.core.files import read_json
+from fincompress.core.model_files import check_whole, reading
 from fincompress.runtimes.base import TransformerClassifier
 
 BUCKET = 8
@@ -23,14 +23,19 @@ class OpenVinoClassifier(TransformerClassifier):
         from fincompress.runtimes.quiet import openvino
 
         super().__init__(folder)
-        self._longest = min(self.max_length, read_json(folder / "config.json").get("max_position_embeddings", np.inf))
         options = {
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": "f32",  # otherwise a CPU with bf16 would round differently
         }
-        model = openvino.Core().compile_model(str(folder / "openvino_model.xml"), "CPU", options)
+        files = [folder / "openvino_model.xml", folder / "openvino_model.bin"]
+        for file in files:
+            check_whole(file)
+        with reading(*files, by="OpenVINO"):
+            model = openvino.Core().compile_model(str(files[0]), "CPU", options)
+        shape = model.outputs[0].get_partial_shape()
+        self._check_outputs(shape[-1].get_length() if shape.rank.is_static and shape[-1].is_static else None, files[0])
         self.input_names = [port.any_name for port in model.inputs]
         self._request = model.create_infer_request()
 
@@ -40,7 +45,7 @@ class OpenVinoClassifier(TransformerClassifier):
     def _in_bucket(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The same texts, [batch, seq] padded to [batch, bucket]."""
         length = inputs["input_ids"].shape[1]
-        extra = max(0, min(-(-length // BUCKET) * BUCKET, self._longest) - length)
+        extra = max(0, min(-(-length // BUCKET) * BUCKET, self.max_length) - length)
         fill = {"input_ids": self._padding["pad_id"]}  # zeros in the mask and the token types
         return {
             name: np.pad(array, ((0, 0), (0, extra)), constant_values=fill.get(name, 0))

@@ -2,10 +2,14 @@
 
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fincompress.runtimes.base import TransformerClassifier
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 
 class TorchClassifier(TransformerClassifier):
@@ -20,6 +24,14 @@ class TorchClassifier(TransformerClassifier):
         torch.set_num_threads(threads)
         self._torch = torch
         self.model = load_model(str(folder))
+
+    def _read_tokenizer(self) -> "Tokenizer":
+        """That of tokenizer.json, or what transformers makes of an older kind of vocabulary."""
+        from fincompress.networks.checkpoints import load_tokenizer
+
+        if (self.folder / "tokenizer.json").is_file():
+            return super()._read_tokenizer()
+        return load_tokenizer(str(self.folder)).backend_tokenizer
 
     def _forward(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
         with self._torch.inference_mode():

@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -11,12 +12,14 @@ from fincompress.core.files import atomic_folder, check_new, read_json
 from fincompress.core.runtimes import RUNTIMES, load_object
 from fincompress.data.sources import read_embedded
 from fincompress.report.templating import template
-from fincompress.runtimes.base import predict_logits
+from fincompress.runtimes.base import TransformerClassifier, predict_logits
 from fincompress.runtimes.registry import open_classifier, runtime_of, weights_digest
 
 FORMATS = {runtime.format: runtime for runtime in RUNTIMES.values() if runtime.format}
 """Name of a format -> the runtime it is for."""
 TEXTS = 64  # of the embedded corpus, on which source and export are compared
+_STANDARD = ("model.safetensors", "tokenizer.json", "tokenizer_config.json")
+"""What a checkpoint has to hold to be copied as it is."""
 TOLERANCE = 1e-3  # of a logit, for float arithmetic in a different order
 
 
@@ -44,21 +47,19 @@ def export(source: Path, kind: str, out: Path) -> Export:
             f"{source}: a model for {made_for} cannot become {kind}; export the checkpoint it was made from"
         )
     with atomic_folder(out) as folder:
+        original = open_classifier(source, made_for, threads=1)
         _convert(source, folder, made_for, kind)
+        written = cast(TransformerClassifier, open_classifier(folder, runtime, threads=1))
         texts = read_embedded()["text"].head(TEXTS).tolist()
-        expected, found = (
-            predict_logits(open_classifier(path, name, threads=1), texts)
-            for path, name in ((source, made_for), (folder, runtime))
-        )
-        difference = float(np.abs(found - expected).max())
+        difference = float(np.abs(predict_logits(written, texts) - predict_logits(original, texts)).max())
         if not difference <= TOLERANCE:
             raise InputError(f"{source} as {kind} gives other logits, by up to {difference:.2g}; nothing was written")
         card = template("serving", "export.md").render(
             name=source.resolve().name,
             kind=kind,
             runtime=runtime,
-            labels=list(read_json(folder / "config.json")["id2label"].values()),
-            max_length=read_json(folder / "tokenizer_config.json")["model_max_length"],
+            labels=written.labels,
+            max_length=written.max_length,
             texts=len(texts),
             difference=difference,
             record=_record(source, made_for),
@@ -69,10 +70,12 @@ def export(source: Path, kind: str, out: Path) -> Export:
 
 def _convert(source: Path, folder: Path, made_for: str, kind: str) -> None:
     runtime = FORMATS[kind]
-    if made_for == runtime.name:
-        shutil.copytree(source, folder, dirs_exist_ok=True)
-        return
-    load_object(runtime.to_fp32)(source, folder)
+    if made_for != runtime.name:
+        load_object(runtime.to_fp32)(source, folder)
+    elif made_for == "torch" and not all((source / name).is_file() for name in _STANDARD):
+        load_object("fincompress.runtimes.convert:to_checkpoint")(source, folder)
+    else:
+        shutil.copytree(source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".git", ".cache"))
 
 
 def _record(source: Path, runtime: str) -> dict | None:

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from fincompress.benchmark.significance import bootstrap_intervals, verdict
 from fincompress.core.errors import InputError
 from fincompress.core.files import atomic_folder, check_new
+from fincompress.core.model_files import weight_files
 from fincompress.core.runtimes import INT8_RUNTIMES, RUNTIMES, Runtime, load_object
 from fincompress.core.sections import PtqParams
 from fincompress.data.further import read_labelled, read_unlabelled
@@ -286,7 +287,10 @@ def _checked(
 
 def _megabytes(folder: Path, runtime: Runtime) -> float:
     """The size of what the runtime needs of a model folder."""
-    return sum((folder / name).stat().st_size for name in runtime.files) / 1e6
+    files = {folder / name for name in runtime.files if (folder / name).is_file()}
+    if runtime.instead:  # as a checkpoint's weights may come, such as in parts
+        files.update(weight_files(folder))
+    return sum(file.stat().st_size for file in files) / 1e6
 
 
 def _card(request: Request, result: Quantized, written: TransformerClassifier) -> str:

@@ -20,6 +20,7 @@ from fincompress.benchmark.records import cost_metrics, parameter_counts, varian
 from fincompress.benchmark.rounds import SLOW, _undisturbed_turn, side_rounds, with_slow_turns
 from fincompress.benchmark.worker import SPINNING_SECONDS, time_batches
 from fincompress.benchmark.workers import Worker
+from fincompress.core.errors import InputError
 from fincompress.core.files import write_json
 from fincompress.core.sections import BenchmarkParams, EvaluateParams
 from fincompress.core.variants import Variant
@@ -243,7 +244,7 @@ def test_throughput_is_that_of_what_users_call_sorted_by_length_with_tokenising(
 
 
 def test_a_worker_that_cannot_load_says_why(tmp_path):
-    with pytest.raises(RuntimeError, match=r"(?s)broken.*bag_of_words\.json"):
+    with pytest.raises(InputError, match=r"broken: .*bag_of_words\.json.*`dvc repro` rebuilds"):
         Worker(variant("broken", tmp_path), threads=1).wait_until_loaded()
 
 

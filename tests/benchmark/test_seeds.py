@@ -2,15 +2,18 @@
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from statistics import fmean, stdev
 
 import pytest
+from conftest import ROOT
+from dvc.repo import Repo
 from scipy import stats
 from typer.testing import CliRunner
 
 from fincompress.benchmark import seeds
-from fincompress.cli.main import app
+from fincompress.cli.main import app, main
 from fincompress.core.errors import InputError
 from fincompress.core.files import read_json
 
@@ -63,6 +66,45 @@ def test_the_change_over_seeds_is_paired_and_has_a_t_interval():
 def test_one_seed_has_no_spread():
     with pytest.raises(InputError, match="--n 1: a spread needs at least 2 seeds"):
         seeds.repeat(1)
+
+
+@pytest.fixture
+def dvc_project(tmp_path, monkeypatch) -> Path:
+    """A DVC project with the real params and stages, in which nothing has run."""
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy2(ROOT / name, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    Repo.init(no_scm=True)
+    return tmp_path
+
+
+def seeds_error(monkeypatch, capsys) -> str:
+    """The line that `fincompress seeds` ends with."""
+    monkeypatch.setattr(sys, "argv", ["fincompress", "seeds", "--n", "2"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert ended.value.code == 2 and line.startswith("error: ")
+    return line
+
+
+def test_outside_a_project_seeds_says_so_in_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert "params.yaml: not found; run from the folder that holds params.yaml" in seeds_error(monkeypatch, capsys)
+    shutil.copy2(ROOT / "params.yaml", tmp_path)
+    assert "not inside a DVC project; change into the folder with dvc.yaml" in seeds_error(monkeypatch, capsys)
+
+
+def test_while_another_command_holds_the_lock_seeds_says_so_in_one_line(dvc_project, monkeypatch, capsys):
+    with Repo() as other, other.lock:
+        assert "another dvc command holds this project's lock" in seeds_error(monkeypatch, capsys)
+    assert "outdated; run `dvc repro` first" in seeds_error(monkeypatch, capsys)
+
+
+@pytest.mark.parametrize(("file", "content"), [("dvc.yaml", "stages: ["), (".dvc/config", "[core]\nnonsense = 1\n")])
+def test_what_dvc_cannot_read_is_one_line_of_seeds(dvc_project, monkeypatch, capsys, file, content):
+    (dvc_project / file).write_text(content)
+    assert "DVC cannot tell what is up to date" in seeds_error(monkeypatch, capsys)
 
 
 @pytest.mark.e2e

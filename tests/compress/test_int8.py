@@ -161,7 +161,7 @@ def test_lengths_are_rounded_up_to_buckets_within_what_the_model_takes(models):
         return classifier._in_bucket({"input_ids": np.ones((2, length), dtype=np.int64)})["input_ids"].shape[1]
 
     assert [bucket(length) for length in (3, 8, 9, 41, 48, 60)] == [8, 8, 16, 48, 48, 60]
-    classifier._longest = 45
+    classifier.max_length = 45
     assert bucket(41) == 45
 
 

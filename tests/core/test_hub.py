@@ -12,13 +12,15 @@ import torch
 from conftest import LABELS, ROOT, make_checkpoint, ran
 from hub_server import COMMIT, Hub, environment
 from local_server import serving
+from odd_checkpoints import in_parts, with_python_tokenizer
 from phrasebank_archive import archive
 from transformers import BertForSequenceClassification
 
 from fincompress.benchmark.origins import describe
+from fincompress.core.errors import InputError
 from fincompress.core.files import read_json
 from fincompress.core.params import current_pipeline
-from fincompress.networks.checkpoints import load_model
+from fincompress.networks.checkpoints import load_for_labels, load_model
 
 PHRASEBANK, FIQA, FINBERT = "takala/financial_phrasebank", "pauri32/fiqa-2018", "ProsusAI/finbert"
 FINBERT_LABELS = ["positive", "negative", "neutral"]  # the published order
@@ -134,6 +136,23 @@ def test_a_checkpoint_without_safetensors_is_read_all_the_same(files, hub, tmp_p
     answer = call(hub, tmp_path, AT_MAIN.replace(FINBERT, "older/format"))
     weights = load_model(answer["folder"]).state_dict()
     assert all(torch.equal(weights[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_a_tokenizer_of_python_alone_is_fetched_whole_and_refused_by_name(files, hub, tmp_path):
+    odd = make_checkpoint(files / "model" / "vinai" / "bertweet")
+    with_python_tokenizer(odd)
+    answer = call(hub, tmp_path, AT_MAIN.replace(FINBERT, "vinai/bertweet"))
+    assert (Path(answer["folder"]) / "bpe.codes").is_file()
+    with pytest.raises(InputError, match=r"BertweetTokenizer, runs in Python alone and has no tokenizer\.json"):
+        load_for_labels(answer["folder"], LABELS, 48)
+
+
+def test_a_checkpoint_in_parts_is_fetched_with_all_of_them(files, hub, tmp_path):
+    odd = make_checkpoint(files / "model" / "large" / "model")
+    whole = load_model(str(odd)).state_dict()
+    in_parts(odd)
+    weights = load_model(call(hub, tmp_path, AT_MAIN.replace(FINBERT, "large/model"))["folder"]).state_dict()
+    assert all(torch.equal(weights[name], tensor) for name, tensor in whole.items())
 
 
 def test_a_download_that_breaks_off_goes_on_where_it_stopped(files, hub, tmp_path):

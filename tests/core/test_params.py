@@ -57,6 +57,8 @@ def test_only_the_sections_asked_for_can_be_read():
     [
         ("kd.temperature", 0, "kd.temperature: Input should be greater than 0 (got 0)"),
         ("kd.alpha", 1.5, "kd.alpha: Input should be less than or equal to 1 (got 1.5)"),
+        ("teacher.label_map", {"LABEL_0": "up"}, "teacher.label_map: LABEL_0: `up` is none of the labels negative,"),
+        ("teacher.label_map", {"a": "neutral", "b": "neutral"}, "label_map: neutral stands for several outputs"),
         ("kd.learning_rate", "1e-4", "kd.learning_rate: Input should be a valid number (got '1e-4')"),
         ("teacher.epochs", 2.5, "teacher.epochs: Input should be a valid integer"),
         ("teacher.epochs", True, "teacher.epochs: Input should be a valid integer"),

@@ -9,7 +9,8 @@ import pytest
 from matplotlib import pyplot as plt
 
 from fincompress.benchmark.significance import bootstrap_intervals
-from fincompress.networks.scores import MOST_GROUPS, OTHERS, breakdown, largest, macro_f1
+from fincompress.core.groups import MOST_GROUPS, OTHERS, largest
+from fincompress.networks.scores import breakdown, macro_f1
 from fincompress.report.figures.quality import confusion_matrices, f1_by_group
 from fincompress.report.figures.style import STYLE
 from fincompress.report.page import _largest, svg

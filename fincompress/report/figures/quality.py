@@ -5,8 +5,8 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from fincompress.core.groups import MOST_GROUPS, OTHERS, largest
 from fincompress.core.variants import reference_of, runtime_of_variant
-from fincompress.networks.scores import MOST_GROUPS, OTHERS, largest
 from fincompress.report.figures.style import INK, colours, heat_map, panel_grid, short
 
 
