@@ -11,6 +11,7 @@ import pytest
 import torch
 from conftest import LABELS, make_checkpoint, make_tokenizer
 from random_classifiers import CONFIGS, REMOVED
+from safetensors.torch import load_file, save_file
 from sklearn.metrics import f1_score
 from trained_tokenizers import byte_level_bpe
 from transformers import AutoModelForSequenceClassification, BertConfig, BertModel, RobertaConfig
@@ -242,6 +243,9 @@ def mistakes(tmp_path_factory) -> Path:
         shutil.copytree(model, folder / "in" / name)
         config = folder / "in" / name / "config.json"
         write_json(config, {"model_type": kind, "architectures": [BertModel.__name__]})
+    weights = folder / "in/encoder/model.safetensors"
+    kept = {name: tensor for name, tensor in load_file(weights).items() if not name.startswith("classifier")}
+    save_file(kept, weights, metadata={"format": "pt"})
     (folder / "in/labels.csv").write_text("text,label\nGood.,positive\nRain.,Weather\n")
     (folder / "in/empty.csv").write_text("text,label\nGood.,positive\n ,neutral\n")
     (folder / "in/blank.txt").write_text("\n  \n")
