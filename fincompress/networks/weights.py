@@ -12,7 +12,16 @@ from fincompress.core.model_files import reading, safetensors_header, weight_fil
 from fincompress.networks.architectures import architecture_of
 
 _SHOWN = 3
-_PRETRAINING = ("cls", "lm_head", "predictions", "vocab_", "discriminator_predictions", "generator_", "lm_predictions")
+_PRETRAINING = (
+    "cls",
+    "lm_head",
+    "predictions",
+    "vocab_",
+    "discriminator_predictions",
+    "generator_",
+    "lm_predictions",
+    "mask_predictions",
+)
 """How the names of the heads begin with which encoders are pretrained; a classifier's checkpoint may still have one."""
 _BUFFERS = ("position_ids", "token_type_ids")
 """Constants that older releases of transformers saved along with the weights."""
