@@ -29,7 +29,7 @@ from fincompress.serving import files as bulk
 from fincompress.serving.classifier import load_classifier
 from fincompress.serving.comparison import compare
 from fincompress.serving.export import export
-from fincompress.serving.files import score_file
+from fincompress.serving.files import Scored, score_file
 
 TEXTS = read_embedded()["text"].head(40).tolist()
 
@@ -126,7 +126,7 @@ def test_a_file_is_scored_row_by_row_whatever_its_kind(models, tmp_path, monkeyp
     monkeypatch.setattr(bulk, "ROWS", 16)
     rows = write_rows(tmp_path / f"in{source}", 50)
     classify = load_classifier(models["onnx"], threads=1)
-    assert score_file(classify, tmp_path / f"in{source}", tmp_path / f"out{target}", batch_size=8) == 50
+    assert score_file(classify, tmp_path / f"in{source}", tmp_path / f"out{target}", batch_size=8) == Scored(50, 0)
     scored = read_scored(tmp_path / f"out{target}")
     assert scored["id"].astype(int).tolist() == list(range(50)) and scored["text"].tolist() == [r["text"] for r in rows]
     assert list(scored.columns) == [
@@ -160,7 +160,7 @@ def test_an_interrupted_file_goes_on_where_it_was_and_another_job_starts_afresh(
         score_file(classify, tmp_path / "in.csv", tmp_path / "out.csv")
     assert not (tmp_path / "out.csv").exists()
     (tmp_path / ".out.csv.parts" / ".000002-half.csv").write_text("id,te")  # what a kill leaves
-    assert score_file(classify, tmp_path / "in.csv", tmp_path / "out.csv") == 50
+    assert score_file(classify, tmp_path / "in.csv", tmp_path / "out.csv") == Scored(50, 0)
     assert calls == [16, 16, 16, 16, 2], "the two parts that were finished are not scored again"
     resumed = (tmp_path / "out.csv").read_bytes()
     classify.probabilities = whole
@@ -171,14 +171,14 @@ def test_an_interrupted_file_goes_on_where_it_was_and_another_job_starts_afresh(
     with pytest.raises(KeyboardInterrupt):
         score_file(classify, tmp_path / "in.csv", tmp_path / "third.csv")
     write_rows(tmp_path / "in.csv", 20)
-    assert score_file(classify, tmp_path / "in.csv", tmp_path / "third.csv") == 20
-    assert calls == [16, 16, 16, 16, 4]
+    assert score_file(classify, tmp_path / "in.csv", tmp_path / "third.csv") == Scored(20, 0)
+    assert calls == [16, 16, 16, 4], "the one part that the shorter file shares is not scored again"
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("words\nA\n", r"in.csv, line 2: no column `text`; columns found: words"),
+        ("words\nA\n", r"in.csv: no column `text`; columns found: words"),
         ("id,text\n1,A\n2,\n", r"in.csv, line 3: empty text in column `text`"),
         ("", r"in.csv: no rows"),
     ],
@@ -264,7 +264,7 @@ def test_the_doctor_names_what_is_missing_with_its_mend(tmp_path, monkeypatch):
     for file in ("dvc.yaml", "params.yaml"):
         (tmp_path / file).write_text((ROOT / file).read_text())
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setattr("fincompress.cli.doctor.os.cpu_count", lambda: 4)
+    monkeypatch.setattr("fincompress.cli.doctor.usable_cores", lambda: 4)
     inside = {finding.what: finding for finding in examine()}
     assert inside["models/kd"].found == "missing" and "dvc repro" in inside["models/kd"].mend
     assert "unset OMP_NUM_THREADS" in inside["threads"].mend
