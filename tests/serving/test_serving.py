@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import re
 import subprocess
 import sys
 import threading
@@ -198,6 +200,42 @@ def test_the_command_scores_a_file_and_says_how_fast(models, tmp_path):
     assert len([json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]) == 5
     half = CliRunner().invoke(app, ["predict", "--model", str(models["onnx"]), "--input", "x.csv"])
     assert isinstance(half.exception, InputError) and "--input and --output go together" in str(half.exception)
+
+
+def test_the_command_counts_rows_without_a_text_and_says_where_they_are_listed(models, tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"text": "Profit rose."}\n{"text": null}\n')
+    command = ["predict", "--model", str(models["onnx"]), "--input", str(tmp_path / "in.jsonl"), "--output"]
+    refused = CliRunner().invoke(app, [*command, str(tmp_path / "out.csv")])
+    assert isinstance(refused.exception, InputError) and "in.jsonl, line 2: null in column" in str(refused.exception)
+    ended = CliRunner().invoke(app, [*command, str(tmp_path / "out.csv"), "--on-error", "null"])
+    assert ended.exit_code == 0 and "out.csv: 2 rows in " in ended.stderr
+    assert f"; 1 of them without a text and a result, listed in {tmp_path}/out.csv.errors.jsonl" in ended.stderr
+    assert (tmp_path / "out.csv").read_text().splitlines()[2] == ",,,,"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8:strict", "utf-8:surrogateescape"])
+def test_bytes_that_are_no_text_are_one_line(models, encoding):
+    """Standard input lets them pass in some locales, and arguments always do."""
+    command = [sys.executable, "-m", "fincompress", "predict", "--model", str(models["onnx"])]
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "1"}
+
+    def said(*arguments: bytes, stdin: bytes = b"") -> str:
+        ended = subprocess.run([*command, *arguments], cwd=ROOT, input=stdin, env=environment, capture_output=True)
+        assert ended.returncode == 2 and ended.stdout == b""
+        (line,) = ended.stderr.decode().splitlines()
+        return line
+
+    latin = "Profit rose.\ncaf\u00e9 sales\n".encode("latin-1")
+    assert re.match(r"error: standard input, (after line 0|line 2): not UTF-8; convert it first", said(stdin=latin))
+    assert said(b"caf\xe9").startswith("error: text 1: not UTF-8")
+
+
+def test_lines_of_standard_input_end_at_line_feeds_and_carriage_returns_alone(models):
+    given = "\ufeffSales rose.\u2028Profit fell.\nA\u0085B\r\nC\fD\rE\n \n"
+    ended = CliRunner().invoke(app, ["predict", "--model", str(models["onnx"]), "--json"], input=given.encode())
+    assert ended.exit_code == 0
+    texts = [json.loads(line)["text"] for line in ended.stdout.split("\n") if line]
+    assert texts == ["Sales rose.\u2028Profit fell.", "A\u0085B", "C\fD", "E"]
 
 
 def test_models_are_compared_on_the_same_sentences(models):
