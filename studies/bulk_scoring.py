@@ -136,7 +136,7 @@ def page(rows: int, model: str, rate: float, megabytes: float, command: str) -> 
         [
             "# What scoring a large Parquet file costs",
             "",
-            f"`fincompress predict` from Parquet to Parquet with {model}, on texts of about nine words.",
+            f"`predict` from Parquet to Parquet with {model}, on texts of about nine words.",
             "The columns are uint64 over 2⁶³, text, int32, float32, nanoseconds with a time zone, a dictionary and",
             "a map; the output has them with the same types and values.",
             "",
