@@ -1,13 +1,13 @@
 """What `benchmark` measures only for comparison: the reference in other runtimes, PyTorch's own int8, the floor."""
 
 import multiprocessing
-import os
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pandas as pd
 
 from fincompress.core.runtimes import RUNTIMES, load_object
+from fincompress.core.threads import usable_cores
 from fincompress.core.variants import FLOOR, Variant
 
 
@@ -20,10 +20,9 @@ def make_comparators(variants: list[Variant], train: pd.DataFrame, labels: list[
         models: where the checkpoints are.
     """
     conversions = [conversion for variant in variants if (conversion := _conversion(variant, models))]
-    cores = os.cpu_count() or 1
     # Tracing a network keeps one core busy. `spawn`: a forked copy of a process that has threads may hang.
     processes = ProcessPoolExecutor(
-        max(1, min(cores, len(conversions))), mp_context=multiprocessing.get_context("spawn")
+        max(1, min(usable_cores(), len(conversions))), mp_context=multiprocessing.get_context("spawn")
     )
     with processes:
         running = [processes.submit(_convert, *conversion) for conversion in conversions]

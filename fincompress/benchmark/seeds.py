@@ -24,6 +24,7 @@ from fincompress.core.files import read_json, write_json
 from fincompress.core.params import checked_params
 from fincompress.core.registry import PIPELINES
 from fincompress.core.scratch import kept_folder
+from fincompress.core.threads import usable_cores
 from fincompress.core.variants import Variant, saved_variants
 from fincompress.data.prepared import read_split
 from fincompress.networks.scores import macro_f1
@@ -150,7 +151,7 @@ def _commands(folder: Path, data: Path) -> list[tuple[str, list[str]]]:
 
 
 def _score(variant: Variant, splits: dict[str, pd.DataFrame]) -> dict[str, float]:
-    classifier = open_classifier(variant.folder, variant.runtime, threads=os.cpu_count() or 1)
+    classifier = open_classifier(variant.folder, variant.runtime, threads=usable_cores())
 
     def score(rows: pd.DataFrame) -> float:
         predicted = np.array(classifier.labels)[predict_logits(classifier, rows["text"].tolist()).argmax(axis=1)]

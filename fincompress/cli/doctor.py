@@ -18,6 +18,7 @@ from fincompress.cli.findings import Finding
 from fincompress.core.errors import InputError
 from fincompress.core.extras import command, explained
 from fincompress.core.files import folder_bytes
+from fincompress.core.threads import usable_cores
 from fincompress.runtimes.registry import runtime_of
 
 MISSING = "not installed"
@@ -39,7 +40,7 @@ def _machine() -> list[Finding]:
     instructions = machine["vector_instructions"]
     int8 = [name for name in instructions if "vnni" in name or "amx" in name]
     threads = os.environ.get("OMP_NUM_THREADS")
-    limited = threads is not None and threads.isdecimal() and int(threads) < (os.cpu_count() or 1)
+    limited = threads is not None and threads.isdecimal() and int(threads) < usable_cores()
     return [
         Finding("CPU", f"{machine['cpu']}, {machine['physical_cores'] or '?'} cores, {machine['memory_gb']} GB"),
         Finding("vector instructions", ", ".join(instructions) or "none known"),
@@ -49,7 +50,7 @@ def _machine() -> list[Finding]:
         ),
         Finding(
             "threads",
-            f"{os.cpu_count()} (OMP_NUM_THREADS={threads})" if threads else str(os.cpu_count()),
+            f"{usable_cores()} (OMP_NUM_THREADS={threads})" if threads else str(usable_cores()),
             "unset OMP_NUM_THREADS, or training uses fewer cores than there are" if limited else None,
         ),
         Finding(

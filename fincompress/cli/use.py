@@ -3,8 +3,9 @@
 import json
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TextIO, TypeAlias
 
 import typer
 from rich.console import Console
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 SHIPPED = Path("models/ptq/ikd_ort_int8")
 """The model folder that commands use by default."""
 Engine = Literal["local", "ray"]
+OnError = Literal["fail", "null"]
 if TYPE_CHECKING:
     Runtime: TypeAlias = str  # a type checker knows no choices that are looked up
     Format: TypeAlias = str
@@ -37,10 +39,13 @@ def predict(
     threads: Annotated[int | None, typer.Option(min=1, help="Without it, one a core.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Texts that are classified together.")] = 32,
     source: Annotated[
-        Path | None, typer.Option("--input", help="A .csv, .tsv, .jsonl or .parquet file, or a folder of the last.")
+        Path | None, typer.Option("--input", help="A .csv, .tsv, .jsonl or .parquet file, or a folder of such files.")
     ] = None,
     target: Annotated[Path | None, typer.Option("--output", help="What to write its rows to, scored.")] = None,
     text_column: Annotated[str, typer.Option(help="The column of --input that holds the texts.")] = "text",
+    on_error: Annotated[
+        OnError, typer.Option(help="What a row of --input without a text does: end the job, or get no result.")
+    ] = "fail",
     engine: Annotated[Engine, typer.Option(help="What scores a folder.")] = "local",
     workers: Annotated[int, typer.Option(min=1, help="Processes of --engine ray, of --threads each.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON object a line, with all probabilities.")] = False,
@@ -55,7 +60,9 @@ def predict(
     if source is not None and target is not None:
         from fincompress.serving.folders import Scoring
 
-        _score(Scoring(str(model), runtime, threads, text_column, batch_size), source, target, engine, workers)
+        _score(
+            Scoring(str(model), runtime, threads, text_column, batch_size, on_error), source, target, engine, workers
+        )
         return
     texts = _given(texts)
     for prediction in load_classifier(model, runtime, threads)(texts, batch_size):
@@ -66,33 +73,60 @@ def predict(
 
 
 def _given(texts: list[str] | None) -> list[str]:
-    """The arguments or, without any, the lines of standard input."""
-    texts = texts or [line.strip() for line in sys.stdin if line.strip()]
-    if not texts:
+    """The arguments or, without any, the lines of standard input.
+
+    Bytes that are no text come as halves of surrogate pairs where Python lets them pass: in arguments, and in standard
+    input of some locales.
+    """
+    given = [(f"text {number}", text) for number, text in enumerate(texts or (), start=1)] or list(_lines(sys.stdin))
+    if not given:
         raise InputError("no text: give some as arguments, or a line each on standard input")
-    return texts
+    for where, text in given:
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise InputError(f"{where}: not UTF-8; convert it first, for example with iconv")
+    return [text for _, text in given]
+
+
+def _lines(file: TextIO) -> Iterator[tuple[str, str]]:
+    """Where it is, and the text, of each line that is not blank."""
+    number = 0
+    try:
+        for number, line in enumerate(file, start=1):
+            if text := line.removeprefix("\ufeff").strip():
+                yield f"standard input, line {number}", text
+    except UnicodeDecodeError as error:
+        where = f"standard input, after line {number}"
+        raise InputError(f"{where}: not {error.encoding.upper()}; convert it first, for example with iconv") from None
 
 
 def _score(scoring: "Scoring", source: Path, target: Path, engine: Engine, workers: int) -> None:
     """Score a file, or a folder of them, and say how long it took."""
     from fincompress.serving.classifier import load_classifier
-    from fincompress.serving.files import score_file
+    from fincompress.serving.files import ERRORS, errors_file, score_file
     from fincompress.serving.folders import score_folder
 
     if engine != "local" and not source.is_dir():
-        raise InputError(f"{source}: --engine {engine} scores a folder of .parquet files")
-    start = time.perf_counter()
+        raise InputError(f"{source}: --engine {engine} scores a folder of files")
+    start, errors = time.perf_counter(), []
     try:
         if source.is_dir():
-            count = score_folder(scoring, source, target, engine, workers)
+            folder = score_folder(scoring, source, target, engine, workers)
+            rows, bad, errors, listed = folder.rows, folder.bad, folder.errors, f"*{ERRORS} beside the outputs"
         else:
             classifier = load_classifier(scoring.model, scoring.runtime, scoring.threads)
-            count = score_file(classifier, source, target, scoring.text_column, scoring.batch_size)
+            column, size = scoring.text_column, scoring.batch_size
+            file = score_file(classifier, source, target, column, size, on_error=scoring.on_error)
+            rows, bad, listed = file.rows, file.bad, str(errors_file(target))
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         raise typer.Exit(130) from None
     seconds = time.perf_counter() - start
-    print(f"{target}: {count} rows in {seconds:.1f} s, {count / seconds:.0f} a second", file=sys.stderr)
+    missing = f"; {bad} of them without a text and a result, listed in {listed}" if bad else ""
+    print(f"{target}: {rows} rows in {seconds:.1f} s, {rows / seconds:.0f} a second{missing}", file=sys.stderr)
+    for error in errors:
+        print(f"error: {error}", file=sys.stderr)
+    if errors:
+        raise typer.Exit(1)
 
 
 def compare(

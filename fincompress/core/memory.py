@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-_LIMITS = {  # controller's folder -> files of the limit and of the usage, and the line of memory.stat that can be freed
-    "sys/fs/cgroup": ("memory.max", "memory.current", "inactive_file"),
-    "sys/fs/cgroup/memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-}
+from fincompress.core.control_groups import control_groups
+
+_FILES = (  # in version 2 and in 1: the limit, the usage, and the line of memory.stat that can be freed
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
 
 
 def peak_rss_mb() -> float:
@@ -36,19 +38,9 @@ def available_memory_mb(root: Path = Path("/")) -> float:
 
 def _room_in_control_groups(root: Path) -> Iterator[float]:
     """MB left below the limit of each control group that this process is in, as far as they can be seen."""
-    own = root / "proc" / "self" / "cgroup"
-    entries = [line.split(":", 2) for line in own.read_text().splitlines()] if own.is_file() else []
-    for mount, (limit, usage, freeable) in _LIMITS.items():
-        named = "memory" if mount.endswith("memory") else ""  # version 2 names no controllers
-        for _, controllers, path in entries:
-            if named not in controllers.split(","):
-                continue
-            top = root / mount
-            group = top / path.strip("/")
-            for folder in [group, *group.parents]:
-                if (folder / limit).is_file() and (folder / limit).read_text().strip() != "max":
-                    stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-                    used = int((folder / usage).read_text()) - int(stat.get(freeable, 0))
-                    yield (int((folder / limit).read_text()) - used) / 1e6
-                if folder == top:
-                    break
+    for group in control_groups("memory", root):
+        for limit, usage, freeable in _FILES:
+            if (group / limit).is_file() and (group / limit).read_text().strip() != "max":
+                stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+                used = int((group / usage).read_text()) - int(stat.get(freeable, 0))
+                yield (int((group / limit).read_text()) - used) / 1e6

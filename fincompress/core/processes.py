@@ -12,6 +12,7 @@ import sys
 from datetime import timedelta
 
 from fincompress.core.errors import InputError
+from fincompress.core.threads import usable_cores
 
 VARIABLE = "FINCOMPRESS_PROCESSES"
 _PATIENCE = timedelta(hours=24)  # the others wait while the main process runs a teacher over all texts
@@ -63,7 +64,7 @@ def launch(count: int, module: str, arguments: list[str]) -> int:
     from torch.distributed.run import main as torchrun
 
     logging.disable()  # a failed process has already said what is wrong
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // count)))
     try:
         torchrun(["--standalone", "--nproc-per-node", str(count), "--module", module, *arguments])
     except ChildFailedError as error:

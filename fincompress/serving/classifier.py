@@ -3,7 +3,6 @@
 torch, ONNX Runtime and OpenVINO are only imported for models that need them, so an int8 model is served without torch.
 """
 
-import os
 import threading
 import time
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from typing import overload
 import numpy as np
 
 from fincompress.core.errors import InputError
+from fincompress.core.threads import usable_cores
 from fincompress.runtimes.base import predict_logits, probabilities
 from fincompress.runtimes.registry import open_classifier, runtime_of
 
@@ -102,7 +102,7 @@ def load_classifier(folder: str | Path, runtime: str | None = None, threads: int
 
     Args:
         runtime: torch, torch_int8, onnxruntime, openvino or bag_of_words; None takes the one that the folder is for.
-        threads: CPU threads; None uses all cores.
+        threads: CPU threads; None uses every core that this process may use.
 
     Raises:
         InputError: the folder holds no model, or lacks a file, or is for another runtime.
@@ -114,4 +114,4 @@ def load_classifier(folder: str | Path, runtime: str | None = None, threads: int
         raise InputError(
             f"{folder}: a model for {made_for}, which {runtime} cannot run; `fincompress export` converts it"
         )
-    return TextClassifier(folder, runtime, threads or os.cpu_count() or 1)
+    return TextClassifier(folder, runtime, threads or usable_cores())

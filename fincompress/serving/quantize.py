@@ -4,7 +4,6 @@ It needs no project. The conversion is that of the `ptq` stage (`compress.ptq`);
 texts, the user's where there are any.
 """
 
-import os
 import random
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Context
@@ -21,6 +20,7 @@ from fincompress.core.files import atomic_folder, check_new
 from fincompress.core.model_files import weight_files
 from fincompress.core.runtimes import INT8_RUNTIMES, RUNTIMES, Runtime, load_object
 from fincompress.core.sections import PtqParams
+from fincompress.core.threads import usable_cores
 from fincompress.data.further import read_labelled, read_unlabelled
 from fincompress.data.sources import read_embedded
 from fincompress.report.tables import change
@@ -192,7 +192,7 @@ def quantize(request: Request, out: Path) -> Quantized:
 
 
 def _open(folder: Path, runtime: Runtime) -> TransformerClassifier:
-    return cast(TransformerClassifier, open_classifier(folder, runtime.name, os.cpu_count() or 1))
+    return cast(TransformerClassifier, open_classifier(folder, runtime.name, usable_cores()))
 
 
 def _open_source(source: Path) -> TransformerClassifier:

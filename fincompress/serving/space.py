@@ -13,6 +13,7 @@ from fincompress.report.templating import template
 from fincompress.runtimes.registry import runtime_of
 
 MODULES = (
+    "core/control_groups",
     "core/errors",
     "core/examples",
     "core/extras",
@@ -20,16 +21,23 @@ MODULES = (
     "core/model_files",
     "core/processes",
     "core/runtimes",
+    "core/threads",
     "data/readers",
     "networks/architectures",
     "networks/configuration",
     "runtimes/base",
     "runtimes/registry",
+    "serving/arrow",
+    "serving/bad_rows",
     "serving/batch",
     "serving/classifier",
+    "serving/column_types",
     "serving/demo",
     "serving/duel",
     "serving/files",
+    "serving/kept_results",
+    "serving/tables",
+    "serving/writers",
 )
 """What the demo imports of the library for any converted model; the runtime's own modules come with it."""
 RUNTIMES = {"onnxruntime": ("runtimes/onnxruntime",), "openvino": ("runtimes/openvino", "runtimes/quiet")}

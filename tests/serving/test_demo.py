@@ -138,7 +138,7 @@ BATCHES = {
     "both": ("Profit.", "text\nLoss.\n", "paste lines or upload a file, not both"),
     "many": ("a\nb\nc\nd", None, "lines.csv: more than 3 texts; `fincompress predict --input` scores any number"),
     "long": ("", f"text\nLoss.\n{'a' * 10_001}\n", "in.csv, line 3: a text of 10,001 characters, where 10,000 are"),
-    "column": ("", "words\nLoss.\n", "in.csv, line 2: no column `text`; columns found: words"),
+    "column": ("", "words\nLoss.\n", "in.csv: no column `text`; columns found: words"),
     "empty": ("", "text,id\n ,1\n", "in.csv, line 2: empty text in column `text`"),
 }
 

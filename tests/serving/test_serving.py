@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import re
 import subprocess
 import sys
 import threading
@@ -29,7 +31,7 @@ from fincompress.serving import files as bulk
 from fincompress.serving.classifier import load_classifier
 from fincompress.serving.comparison import compare
 from fincompress.serving.export import export
-from fincompress.serving.files import score_file
+from fincompress.serving.files import Scored, score_file
 
 TEXTS = read_embedded()["text"].head(40).tolist()
 
@@ -126,7 +128,7 @@ def test_a_file_is_scored_row_by_row_whatever_its_kind(models, tmp_path, monkeyp
     monkeypatch.setattr(bulk, "ROWS", 16)
     rows = write_rows(tmp_path / f"in{source}", 50)
     classify = load_classifier(models["onnx"], threads=1)
-    assert score_file(classify, tmp_path / f"in{source}", tmp_path / f"out{target}", batch_size=8) == 50
+    assert score_file(classify, tmp_path / f"in{source}", tmp_path / f"out{target}", batch_size=8) == Scored(50, 0)
     scored = read_scored(tmp_path / f"out{target}")
     assert scored["id"].astype(int).tolist() == list(range(50)) and scored["text"].tolist() == [r["text"] for r in rows]
     assert list(scored.columns) == [
@@ -160,7 +162,7 @@ def test_an_interrupted_file_goes_on_where_it_was_and_another_job_starts_afresh(
         score_file(classify, tmp_path / "in.csv", tmp_path / "out.csv")
     assert not (tmp_path / "out.csv").exists()
     (tmp_path / ".out.csv.parts" / ".000002-half.csv").write_text("id,te")  # what a kill leaves
-    assert score_file(classify, tmp_path / "in.csv", tmp_path / "out.csv") == 50
+    assert score_file(classify, tmp_path / "in.csv", tmp_path / "out.csv") == Scored(50, 0)
     assert calls == [16, 16, 16, 16, 2], "the two parts that were finished are not scored again"
     resumed = (tmp_path / "out.csv").read_bytes()
     classify.probabilities = whole
@@ -171,14 +173,14 @@ def test_an_interrupted_file_goes_on_where_it_was_and_another_job_starts_afresh(
     with pytest.raises(KeyboardInterrupt):
         score_file(classify, tmp_path / "in.csv", tmp_path / "third.csv")
     write_rows(tmp_path / "in.csv", 20)
-    assert score_file(classify, tmp_path / "in.csv", tmp_path / "third.csv") == 20
-    assert calls == [16, 16, 16, 16, 4]
+    assert score_file(classify, tmp_path / "in.csv", tmp_path / "third.csv") == Scored(20, 0)
+    assert calls == [16, 16, 16, 4], "the one part that the shorter file shares is not scored again"
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("words\nA\n", r"in.csv, line 2: no column `text`; columns found: words"),
+        ("words\nA\n", r"in.csv: no column `text`; columns found: words"),
         ("id,text\n1,A\n2,\n", r"in.csv, line 3: empty text in column `text`"),
         ("", r"in.csv: no rows"),
     ],
@@ -198,6 +200,42 @@ def test_the_command_scores_a_file_and_says_how_fast(models, tmp_path):
     assert len([json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]) == 5
     half = CliRunner().invoke(app, ["predict", "--model", str(models["onnx"]), "--input", "x.csv"])
     assert isinstance(half.exception, InputError) and "--input and --output go together" in str(half.exception)
+
+
+def test_the_command_counts_rows_without_a_text_and_says_where_they_are_listed(models, tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"text": "Profit rose."}\n{"text": null}\n')
+    command = ["predict", "--model", str(models["onnx"]), "--input", str(tmp_path / "in.jsonl"), "--output"]
+    refused = CliRunner().invoke(app, [*command, str(tmp_path / "out.csv")])
+    assert isinstance(refused.exception, InputError) and "in.jsonl, line 2: null in column" in str(refused.exception)
+    ended = CliRunner().invoke(app, [*command, str(tmp_path / "out.csv"), "--on-error", "null"])
+    assert ended.exit_code == 0 and "out.csv: 2 rows in " in ended.stderr
+    assert f"; 1 of them without a text and a result, listed in {tmp_path}/out.csv.errors.jsonl" in ended.stderr
+    assert (tmp_path / "out.csv").read_text().splitlines()[2] == ",,,,"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8:strict", "utf-8:surrogateescape"])
+def test_bytes_that_are_no_text_are_one_line(models, encoding):
+    """Standard input lets them pass in some locales, and arguments always do."""
+    command = [sys.executable, "-m", "fincompress", "predict", "--model", str(models["onnx"])]
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "1"}
+
+    def said(*arguments: bytes, stdin: bytes = b"") -> str:
+        ended = subprocess.run([*command, *arguments], cwd=ROOT, input=stdin, env=environment, capture_output=True)
+        assert ended.returncode == 2 and ended.stdout == b""
+        (line,) = ended.stderr.decode().splitlines()
+        return line
+
+    latin = "Profit rose.\ncaf\u00e9 sales\n".encode("latin-1")
+    assert re.match(r"error: standard input, (after line 0|line 2): not UTF-8; convert it first", said(stdin=latin))
+    assert said(b"caf\xe9").startswith("error: text 1: not UTF-8")
+
+
+def test_lines_of_standard_input_end_at_line_feeds_and_carriage_returns_alone(models):
+    given = "\ufeffSales rose.\u2028Profit fell.\nA\u0085B\r\nC\fD\rE\n \n"
+    ended = CliRunner().invoke(app, ["predict", "--model", str(models["onnx"]), "--json"], input=given.encode())
+    assert ended.exit_code == 0
+    texts = [json.loads(line)["text"] for line in ended.stdout.split("\n") if line]
+    assert texts == ["Sales rose.\u2028Profit fell.", "A\u0085B", "C\fD", "E"]
 
 
 def test_models_are_compared_on_the_same_sentences(models):
@@ -264,7 +302,7 @@ def test_the_doctor_names_what_is_missing_with_its_mend(tmp_path, monkeypatch):
     for file in ("dvc.yaml", "params.yaml"):
         (tmp_path / file).write_text((ROOT / file).read_text())
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setattr("fincompress.cli.doctor.os.cpu_count", lambda: 4)
+    monkeypatch.setattr("fincompress.cli.doctor.usable_cores", lambda: 4)
     inside = {finding.what: finding for finding in examine()}
     assert inside["models/kd"].found == "missing" and "dvc repro" in inside["models/kd"].mend
     assert "unset OMP_NUM_THREADS" in inside["threads"].mend
