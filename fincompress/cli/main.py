@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from fincompress.cli import choose, doctor, quick, remote, show, use
+from fincompress.cli import choose, doctor, quick, remote, serve, show, use
 from fincompress.core.errors import InputError
 from fincompress.core.extras import explained
 
@@ -13,6 +13,7 @@ for command in (
     use.predict,
     use.compare,
     use.export,
+    serve.serve,
     show.demo,
     show.space,
     doctor.doctor,

@@ -49,6 +49,11 @@ class TextClassifier:
         """Label names in id order."""
         return self._classifier.labels
 
+    @property
+    def feeds_one_by_one(self) -> bool:
+        """Whether texts are fed to the model alone, so that an answer is the same bit for bit whatever is beside it."""
+        return getattr(self._classifier, "dynamic", False)
+
     def probabilities(self, texts: Sequence[str], batch_size: int = 32) -> np.ndarray:
         """Probabilities of texts, float64 [texts, labels] in the same order; batched by length to save padding."""
         with self._lock:
