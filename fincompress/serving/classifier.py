@@ -3,6 +3,7 @@
 torch, ONNX Runtime and OpenVINO are only imported for models that need them, so an int8 model is served without torch.
 """
 
+import copy
 import os
 import threading
 import time
@@ -53,6 +54,18 @@ class TextClassifier:
     def feeds_one_by_one(self) -> bool:
         """Whether texts are fed to the model alone, so that an answer is the same bit for bit whatever is beside it."""
         return getattr(self._classifier, "dynamic", False)
+
+    def twin(self) -> "TextClassifier":
+        """Another classifier on the same weights, so that two threads are answered at once.
+
+        Only for a model that is fed one by one on one thread: then nothing but the tokenizer is state of the object.
+        """
+        if not (self.feeds_one_by_one and self.threads == 1):
+            raise ValueError("calls of this model cannot run side by side")
+        other, inner = copy.copy(self), copy.copy(self._classifier)
+        inner.tokenizer = copy.deepcopy(inner.tokenizer)
+        other._classifier, other._lock = inner, threading.Lock()
+        return other
 
     def probabilities(self, texts: Sequence[str], batch_size: int = 32) -> np.ndarray:
         """Probabilities of texts, float64 [texts, labels] in the same order; batched by length to save padding."""

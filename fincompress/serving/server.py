@@ -1,10 +1,10 @@
 """Serve a model over HTTP: the model in this process or its replicas on Ray, behind the same application."""
 
 import asyncio
+import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ import uvicorn
 
 from fincompress.core.errors import InputError
 from fincompress.runtimes.registry import runtime_of, weights_digest
-from fincompress.serving.classifier import Prediction, TextClassifier, load_classifier
+from fincompress.serving.classifier import Prediction, load_classifier
 from fincompress.serving.server_app import About, create_app
 from fincompress.serving.server_limits import Limits
 from fincompress.serving.server_metrics import Metrics
@@ -27,23 +27,31 @@ _GRACE_S = 5  # beyond the time that an answer may take, before open requests ar
 
 
 class LocalEngine:
-    """The model in this process, in a thread of its own."""
+    """The model in this process: several texts at once with a thread each where they are fed alone, else one call."""
 
-    calls = 1
     ready = True
 
-    def __init__(self, classifier: TextClassifier):
-        self._classifier = classifier
+    def __init__(self, model: Path, runtime: str | None, threads: int | None):
+        threads = threads or os.cpu_count() or 1
+        classifier = load_classifier(model, runtime, 1)
         self.joins = classifier.feeds_one_by_one
-        self._thread = ThreadPoolExecutor(1, "model")
-        for texts in ([_WARM_UP], [_WARM_UP, _WARM_UP]):
-            classifier(texts)
+        self.calls = threads if self.joins else 1
+        if threads > self.calls:
+            classifier = load_classifier(model, runtime, threads)
+        self._idle = [classifier, *(classifier.twin() for _ in range(self.calls - 1))]
+        self._threads = ThreadPoolExecutor(self.calls, "model")
+        for one in self._idle:
+            one(_WARM_UP)
 
     async def classify(self, texts: list[str]) -> list[Prediction]:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._classifier, texts)
+        classifier = self._idle.pop()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, classifier, texts)
+        finally:
+            self._idle.append(classifier)
 
     def close(self) -> None:
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 @dataclass(frozen=True)
@@ -93,7 +101,7 @@ def serve(service: Service, limits: Limits, host: str, port: int) -> None:
 
 def _engine(service: Service, limits: Limits, metrics: Metrics) -> Engine:
     if service.engine == "local":
-        return LocalEngine(load_classifier(service.model, service.runtime, service.threads))
+        return LocalEngine(service.model, service.runtime, service.threads)
     from fincompress.serving.server_ray import RayEngine
 
     return RayEngine(service.model, service.runtime, service.threads, service.replicas, limits.answer_s, metrics)

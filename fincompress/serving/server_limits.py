@@ -10,6 +10,10 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstrai
 from fincompress.core.errors import InputError
 
 JSON = "application/json"
+_PROBLEMS = 3
+"""How many of a body's mistakes an answer names."""
+_KEY = 30
+"""How much of an unknown key an answer repeats."""
 
 
 @dataclass(frozen=True)
@@ -85,23 +89,24 @@ def parse(body: bytes, model: type[BaseModel]) -> list[str]:
     """The texts of a body.
 
     Raises:
-        Rejected: it is not JSON, or not what `model` takes (422). The message names the place and repeats no text.
+        Rejected: it is not JSON, or not what `model` takes (422). The message names the places and repeats no text.
     """
     try:
         texts = model.model_validate_json(body).texts  # type: ignore[attr-defined]
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        place = "".join(f"[{part}]" if isinstance(part, int) else part for part in _named(first["loc"]))
-        raise Rejected(422, f"{place or 'body'}: {_words(first)}") from None
+        problems = error.errors(include_url=False, include_input=False, include_context=False)
+        raise Rejected(422, "; ".join(_words(problem) for problem in problems[:_PROBLEMS])) from None
     return [texts] if isinstance(texts, str) else texts
 
 
-def _named(place: tuple[int | str, ...]) -> list[int | str]:
-    """Where in the body an error is, without the tags of the two forms that `texts` has."""
-    return [part for position, part in enumerate(place) if position != 1 or isinstance(part, int)]
-
-
-def _words(error: Any) -> str:
-    if error["type"] == "string_pattern_mismatch" or error["type"] == "string_too_short":
-        return "empty text"
-    return error["msg"]
+def _words(problem: Any) -> str:
+    """What is wrong, and where: `texts[3]: empty text`."""
+    kind, place = problem["type"], problem["loc"]
+    if kind == "extra_forbidden":
+        return f"unknown key `{str(place[0])[:_KEY]}`"
+    if kind == "list_type":
+        return "texts: neither a text nor a list of texts"
+    row = f"[{place[2]}]" if len(place) > 2 else ""  # the second part tells one text from many
+    where = f"{place[0]}{row}" if place else "body"
+    empty = kind in ("string_pattern_mismatch", "string_too_short")
+    return f"{where}: {'empty text' if empty else problem['msg']}"

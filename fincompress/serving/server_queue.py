@@ -159,9 +159,9 @@ class Queue:
             self._hand_out(parts, predictions)
 
     def _turn(self) -> list[_Part]:
-        """The next texts: up to `BATCH` from the front, where what is left of a job goes to the back."""
+        """The next texts: this call's share of the front, up to `BATCH`; what is left of a job goes to the back."""
         parts: list[_Part] = []
-        room = BATCH
+        room = min(BATCH, math.ceil(self.depth / self._engine.calls))
         for _ in range(len(self._jobs)):
             job = self._jobs.popleft()
             if not job.waiting:  # its time is up
