@@ -23,6 +23,7 @@ from fincompress.serving.server_queue import Engine
 DIGITS = 12
 """Of a digest of weights, as the version of a model."""
 _WARM_UP = "The first call of a model takes longer than those that follow."
+_BACKLOG = 2048
 _GRACE_S = 5  # beyond the time that an answer may take, before open requests are given up
 
 
@@ -85,8 +86,6 @@ def serve(service: Service, limits: Limits, host: str, port: int) -> None:
     with _listen(host, port) as listener:
         metrics = Metrics(said.name, said.version)
         engine = _engine(service, limits, metrics)
-        for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again when it has ended in peace
-            signal.signal(number, signal.SIG_IGN)
         config = uvicorn.Config(
             create_app(engine, said, limits, metrics),
             log_level="warning",
@@ -94,9 +93,13 @@ def serve(service: Service, limits: Limits, host: str, port: int) -> None:
             server_header=False,
             timeout_graceful_shutdown=round(limits.read_s + limits.answer_s) + _GRACE_S,
         )
-        where = f"http://{host}:{listener.getsockname()[1]}"
+        server = uvicorn.Server(config)
+        for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises again, after all has ended, what it has caught
+            signal.signal(number, server.handle_exit)
+        listener.listen(_BACKLOG)  # so that who connects before the server runs waits for it
+        where = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
         print(f"{said.name} (version {said.version}) on {where}, described on {where}/docs", file=sys.stderr, flush=True)
-        uvicorn.Server(config).run(sockets=[listener])
+        server.run(sockets=[listener])
 
 
 def _engine(service: Service, limits: Limits, metrics: Metrics) -> Engine:
@@ -108,7 +111,7 @@ def _engine(service: Service, limits: Limits, metrics: Metrics) -> Engine:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A socket that is bound, so that a port that is taken is known before a model is loaded."""
+    """A socket that is bound but does not listen yet, so that a port that is taken is known before a model is loaded."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

@@ -15,6 +15,7 @@ from fincompress.serving.server_metrics import CONTENT_TYPE, Metrics
 from fincompress.serving.server_queue import Engine, Queue
 
 REJECTIONS = {
+    400: "The connection was closed before the body was there.",
     408: "The body did not arrive in time.",
     413: "The body is too long.",
     415: "The body is not JSON by its Content-Type.",

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import HTTPException, Request
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag, ValidationError, create_model
+from starlette.requests import ClientDisconnect
 
 from fincompress.core.errors import InputError
 
@@ -65,7 +66,8 @@ async def read_body(request: Request, limits: Limits) -> bytes:
     """The body of a request, of which no more than the limit is ever held.
 
     Raises:
-        Rejected: it is not JSON by its type (415), is longer than the limit (413), or does not arrive in time (408).
+        Rejected: it is not JSON by its type (415), is longer than the limit (413), or does not arrive in time (408)
+            or at all (400).
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
         raise Rejected(415, f"send the header Content-Type: {JSON}")
@@ -80,6 +82,8 @@ async def read_body(request: Request, limits: Limits) -> bytes:
                 body += part
                 if len(body) > limits.body_bytes:
                     raise too_long
+    except ClientDisconnect:
+        raise Rejected(400, "the connection was closed before the body was there") from None
     except TimeoutError:
         raise Rejected(408, f"the body did not arrive within {limits.read_s:g} s") from None
     return bytes(body)

@@ -7,12 +7,16 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
+import schemathesis
 from conftest import ROOT
-from http_servers import JSON, Address, reply, serving_app, serving_process
+from http_servers import JSON, Address, Reply, reply, serving_app, serving_process
 from hypothesis import settings
 from prometheus_client.parser import text_string_to_metric_families
 from typer.testing import CliRunner
@@ -44,6 +48,21 @@ def models(checkpoint, tmp_path_factory) -> dict[str, Path]:
     to_onnx_int8(folder / "torch", folder / "int8", params)
     to_onnx(folder / "torch", folder / "fp32")
     return {name: folder / name for name in ("int8", "fp32")}
+
+
+@pytest.fixture(scope="module")
+def address(models) -> Iterator[Address]:
+    """A server with a model, within small limits."""
+    engine = LocalEngine(models["int8"], None, 2)
+    limits = Limits(texts=8, chars=100, body_bytes=4000, queue=64)
+    with serving_app(create_app(engine, about(Service(models["int8"])), limits)) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def described(address):
+    """What the server says of itself."""
+    return schemathesis.openapi.from_url(f"http://127.0.0.1:{address.port}/openapi.json")
 
 
 class Gate:
@@ -197,7 +216,7 @@ def test_a_full_queue_sheds_with_retry_after_while_health_answers_and_those_insi
         assert value(address, "requests_total", status="429") == 1
 
 
-def test_open_requests_are_bounded_even_if_their_bodies_are_not_there_yet():
+def test_open_requests_are_bounded_even_if_their_bodies_are_not_there_yet(caplog):
     with gated(Gate(), Limits(texts=4, queue=8, in_flight=2, read_s=5)) as address:
         slow = [address.connect() for _ in range(2)]
         for connection in slow:
@@ -208,6 +227,10 @@ def test_open_requests_are_bounded_even_if_their_bodies_are_not_there_yet():
         until(lambda: value(address, "requests_in_flight") == 2)
         shed = address.classify("one more")
         assert shed.status == 429 and shed.headers["retry-after"] == "1" and "2 requests" in shed.json()["detail"]
+        for connection in slow:
+            connection.close()
+        until(lambda: value(address, "requests_total", status="400") == 2)
+        assert value(address, "requests_in_flight") == 0 and caplog.text == ""
 
 
 def test_what_waited_in_vain_gets_503_and_what_was_begun_504():
@@ -329,3 +352,52 @@ def test_the_server_loads_neither_torch_nor_what_else_only_the_pipeline_needs(mo
     )
     result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+@schemathesis.pytest.from_fixture("described").parametrize()
+@settings(max_examples=60)
+def test_whatever_is_sent_gets_an_answer_that_the_description_names(case):
+    """No 5xx, statuses and bodies as described, what fits is taken and what does not is refused."""
+    case.call_and_validate()
+
+
+@pytest.mark.e2e
+def test_a_replica_that_is_killed_under_load_loses_no_request(models, tmp_path):
+    requests = [TEXTS[start : start + 8] for start in range(0, 80, 8)]
+    expected = [predicted(models["int8"], texts) for texts in requests]
+    stop = threading.Event()
+
+    def client(address: Address, number: int) -> list[tuple[int, Reply]]:
+        found = []
+        while not stop.is_set():
+            found.append((number, address.classify(requests[number])))
+        return found
+
+    options = ("--engine", "ray", "--replicas", "2", "--threads", "1")
+    with serving_process(models["int8"], tmp_path / "log", *options) as (process, address):
+        replicas = [child for child in psutil.Process(process.pid).children(recursive=True) if _is_replica(child)]
+        assert len(replicas) == 2
+        with ThreadPoolExecutor(6) as clients:
+            futures = [clients.submit(client, address, number) for number in range(6)]
+            until(lambda: value(address, "requests_total", status="200") > 50)
+            killed = value(address, "requests_total", status="200")
+            replicas[0].kill()
+            until(lambda: value(address, "requests_total", status="200") > killed + 200)
+            stop.set()
+            found = [pair for future in futures for pair in future.result()]
+        statuses = Counter(answer.status for _, answer in found)
+        assert set(statuses) <= {200, 503} and statuses[200] > 250, statuses
+        assert all(answer.json()["predictions"] == expected[n] for n, answer in found if answer.status == 200)
+        for status, count in statuses.items():
+            assert value(address, "requests_total", status=str(status)) == count
+        assert value(address, "retries_total") + statuses[503] > 0, "work was lost when it died"
+        assert address.get("/readyz").status == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 0
+
+
+def _is_replica(process: psutil.Process) -> bool:
+    try:
+        return process.cmdline()[:1] != [] and process.cmdline()[0].startswith("ray::ServeReplica")
+    except psutil.Error:
+        return False
