@@ -78,6 +78,14 @@ def serving_app(app) -> Iterator[Address]:
         thread.join()
 
 
+def wait_for(process: subprocess.Popen, log: Path) -> int:
+    """The port that `fincompress serve` says it listens on, as soon as it does."""
+    while not (said := re.search(r"on http://[\d.]+:(\d+),", log.read_text())):
+        assert process.poll() is None, log.read_text()
+        time.sleep(0.05)
+    return int(said[1])
+
+
 @contextmanager
 def serving_process(model: Path, log: Path, *options: str) -> Iterator[tuple[subprocess.Popen, Address]]:
     """`fincompress serve` on a free port; standard output and error go to `log`."""
@@ -86,10 +94,7 @@ def serving_process(model: Path, log: Path, *options: str) -> Iterator[tuple[sub
     with log.open("w") as output:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
     try:
-        while not (said := re.search(r"on http://127\.0\.0\.1:(\d+),", log.read_text())):
-            assert process.poll() is None, log.read_text()
-            time.sleep(0.05)
-        yield process, Address(int(said[1]))
+        yield process, Address(wait_for(process, log))
     finally:
         process.terminate()
         try:
