@@ -63,7 +63,7 @@ class Client(FastHttpUser):
 
 
 @events.quitting.add_listener
-def write(environment, **_) -> None:
+def write(environment: Any, **_: Any) -> None:
     """Leave the outcome for the load test."""
     outcome["seconds"] = times["end"] - times["start"]  # until the last answer, after no more was asked
     Path(os.environ["LOAD_OUTCOME"]).write_text(json.dumps(outcome), encoding="utf-8")

@@ -11,7 +11,9 @@ from fincompress.cli.use import SHIPPED, Engine, Runtime
 def serve(
     model: Annotated[Path, typer.Option(help="A model folder, of any format.")] = SHIPPED,
     runtime: Annotated[Runtime | None, typer.Option(help="Without it, the one that the folder is for.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Of a replica; without it, its share of the cores.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Of a replica; without it, its share of the cores.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="The model's name in answers; without it, the folder's.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8000,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import overload
+from typing import Any, cast, overload
 
 import numpy as np
 
@@ -62,7 +62,7 @@ class TextClassifier:
         """
         if not (self.feeds_one_by_one and self.threads == 1):
             raise ValueError("calls of this model cannot run side by side")
-        other, inner = copy.copy(self), copy.copy(self._classifier)
+        other, inner = copy.copy(self), cast(Any, copy.copy(self._classifier))
         inner.tokenizer = copy.deepcopy(inner.tokenizer)
         other._classifier, other._lock = inner, threading.Lock()
         return other

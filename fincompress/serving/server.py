@@ -98,7 +98,9 @@ def serve(service: Service, limits: Limits, host: str, port: int) -> None:
             signal.signal(number, server.handle_exit)
         listener.listen(_BACKLOG)  # so that who connects before the server runs waits for it
         where = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
-        print(f"{said.name} (version {said.version}) on {where}, described on {where}/docs", file=sys.stderr, flush=True)
+        print(
+            f"{said.name} (version {said.version}) on {where}, described on {where}/docs", file=sys.stderr, flush=True
+        )
         server.run(sockets=[listener])
 
 
@@ -111,7 +113,7 @@ def _engine(service: Service, limits: Limits, metrics: Metrics) -> Engine:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A socket that is bound but does not listen yet, so that a port that is taken is known before a model is loaded."""
+    """A socket that is bound but does not listen yet: a port that is taken is known before a model is loaded."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

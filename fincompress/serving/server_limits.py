@@ -1,4 +1,4 @@
-"""What the server takes in: bounds on a request, reading its body within them, and one-line answers to what does not fit."""
+"""What the server takes in: bounds on a request, reading its body within them, and one line on what does not fit."""
 
 import asyncio
 from dataclasses import dataclass
@@ -57,7 +57,7 @@ def _kind(value: Any) -> Literal["one", "many"]:
 def request_model(limits: Limits) -> type[BaseModel]:
     """The body of a request within `limits`: `texts` is one text or a list of them, none of them blank."""
     text = Annotated[str, StringConstraints(min_length=1, max_length=limits.chars, pattern=r"\S")]
-    many = Annotated[list[text], Field(min_length=1, max_length=limits.texts)]  # type: ignore[valid-type]
+    many = Annotated[list[text], Field(min_length=1, max_length=limits.texts)]
     either = Annotated[Annotated[text, Tag("one")] | Annotated[many, Tag("many")], Discriminator(_kind)]
     return create_model("Texts", __base__=_Closed, texts=(either, Field(description="A text, or a list of texts.")))
 

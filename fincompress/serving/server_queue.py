@@ -112,7 +112,9 @@ class Queue:
         """Raise what says when to come again, if that many texts more would be too many (429)."""
         depth = self.depth
         if depth + texts > self._limits.queue:
-            raise Rejected(429, f"{depth} texts are waiting, and no more than {self._limits.queue} may", self._come_again())
+            raise Rejected(
+                429, f"{depth} texts are waiting, and no more than {self._limits.queue} may", self._come_again()
+            )
 
     def _come_again(self) -> int:
         """Seconds until the queue will be worked off at the recent rate, at least 1."""

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 from fincompress.core.errors import InputError
 from fincompress.core.extras import explained
@@ -59,8 +60,8 @@ class RayEngine:
         threads = threads or max(1, cores // replicas)
         if "RAY_ADDRESS" not in os.environ and replicas * threads > cores:
             raise InputError(
-                f"{replicas} replicas of {threads} threads are more than this machine's {cores} cores; lower --replicas "
-                "or --threads, or name a cluster in RAY_ADDRESS"
+                f"{replicas} replicas of {threads} threads are more than this machine's {cores} cores; lower "
+                "--replicas or --threads, or name a cluster in RAY_ADDRESS"
             )
         ray_settings()
         with explained():
@@ -73,7 +74,7 @@ class RayEngine:
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         try:
             serve.start(proxy_location="Disabled", logging_config={"log_level": "ERROR", "enable_access_log": False})
-            deployment = serve.deployment(
+            deployment: Any = serve.deployment(
                 Replica,
                 name="model",
                 num_replicas=replicas,

@@ -1,4 +1,4 @@
-"""The image of the server, without docker: what its build copies and installs, what that serves, and what compose adds."""
+"""The image of the server, without docker: what its build copies, installs and serves, and what compose adds."""
 
 import fnmatch
 import json
