@@ -1,7 +1,6 @@
 """The load test of the server: its page, and locust against a server for a moment."""
 
 import pytest
-from conftest import ROOT
 from http_servers import serving_app
 
 from fincompress.serving.classifier import Prediction
@@ -23,7 +22,9 @@ class Parrot:
 
 
 def prepared(said: str) -> list[dict]:
-    return [{"texts": ["a text", "b text"], "predictions": [{"label": x, "probabilities": {x: 1.0}} for x in ("a", said)]}]
+    return [
+        {"texts": ["a text", "b text"], "predictions": [{"label": x, "probabilities": {x: 1.0}} for x in ("a", said)]}
+    ]
 
 
 @pytest.mark.parametrize(("said", "wrong"), [("b", False), ("c", True)])
