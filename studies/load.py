@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -239,7 +240,7 @@ def page(report: Report, machine: dict, threads: int, note: str | None, command:
     lines = [
         "# How much the server takes",
         "",
-        f"`fincompress serve` with `{report.model}` in one process, loaded by [locust](https://locust.io) on the same",
+        f"The HTTP server with `{report.model}` in one process, loaded by [locust](https://locust.io) on the same",
         "machine, which therefore shares its cores with the clients. The texts are",
         f"{TEXTS:,} sentences of the embedded corpus. Every answer is compared, bit for bit, with that of `predict`.",
         "Single texts are sent at random times.",
@@ -265,7 +266,7 @@ def main() -> None:
     parser.add_argument("--note", help="a sentence about the machine, for the page")
     add_output_options(parser)
     options = parser.parse_args()
-    command = f"python -m studies.load{f' --write {options.write}' if options.write else ''}"
+    command = shlex.join(["python", "-m", "studies.load", *sys.argv[1:]])
     if options.dry_run:
         print(f"would load a server of {options.model}, for {options.write or 'standard output'}")
         return
