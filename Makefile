@@ -6,10 +6,12 @@ READY := $(VENV)/.ready
 DRIVE := $(VENV)/.ready-drive
 DEMO := $(VENV)/.ready-demo
 RAY := $(VENV)/.ready-ray
+SERVE := $(VENV)/.ready-serve
+LOAD := $(VENV)/.ready-load
 DEV := $(VENV)/.ready-dev
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-.PHONY: help env drive demo ray repro quick test test-fast coverage finbert embedded distilbert-agnews results plots lint clean
+.PHONY: help env drive demo serve ray load repro quick test test-fast coverage finbert embedded distilbert-agnews results plots lint clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -70,7 +72,12 @@ env: $(READY)  ## build the pipeline's environment only
 
 drive: $(DRIVE)  ## install what a remote on Google Drive needs
 
-ray: $(RAY)  ## install what `fincompress predict --engine ray` needs
+ray: $(RAY)  ## install what `--engine ray` needs, of `fincompress predict` and `fincompress serve`
+
+serve: $(SERVE)  ## install what `fincompress serve` needs
+
+load: $(LOAD)  ## how much the server takes: ten minutes of too much load, on an idle machine
+	python -m studies.load --write docs/results/load.md
 
 clean:  ## remove the environment and what can be made again, but no data and no models
 	rm -rf $(VENV) .scratch dvc_plots quick build *.egg-info .pytest_cache .hypothesis .ruff_cache .mypy_cache
@@ -92,11 +99,12 @@ $(READY): requirements.txt pyproject.toml
 	touch $@
 
 # What is added later must leave the pipeline's packages at their versions.
-$(DRIVE) $(DEMO) $(RAY): $(VENV)/.ready-%: requirements-%.txt $(READY)
+$(RAY) $(LOAD): $(SERVE)
+$(DRIVE) $(DEMO) $(SERVE) $(RAY) $(LOAD): $(VENV)/.ready-%: requirements-%.txt $(READY)
 	pip install --quiet -r requirements-$*.txt -c requirements.txt
 	touch $@
 
 # The tests cover the extras too, and types are checked against all that is imported.
-$(DEV): requirements-dev.txt $(DRIVE) $(DEMO) $(RAY)
+$(DEV): requirements-dev.txt $(DRIVE) $(DEMO) $(RAY) $(LOAD)
 	pip install --quiet -r requirements-dev.txt -c requirements.txt
 	touch $@

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from fincompress.cli import choose, doctor, quick, remote, show, use
+from fincompress.cli import choose, doctor, quick, remote, serve, show, use
 from fincompress.core.errors import InputError
 from fincompress.core.extras import explained
 
@@ -14,6 +14,7 @@ for command in (
     use.compare,
     use.export,
     use.quantize,
+    serve.serve,
     show.demo,
     show.space,
     doctor.doctor,

@@ -19,6 +19,7 @@ EXTRAS = {
     "openvino": "openvino",
     "pyarrow": "parquet",
     "gradio": "demo",
+    **dict.fromkeys(("fastapi", "httptools", "prometheus_client", "starlette", "uvicorn"), "serve"),
     "ray": "ray",
     **dict.fromkeys(("appdirs", "dvc", "dvc_gdrive", "socks"), "drive"),
 }

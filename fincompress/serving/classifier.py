@@ -3,13 +3,14 @@
 torch, ONNX Runtime and OpenVINO are only imported for models that need them, so an int8 model is served without torch.
 """
 
+import copy
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import overload
+from typing import Any, cast, overload
 
 import numpy as np
 
@@ -48,6 +49,23 @@ class TextClassifier:
     def labels(self) -> list[str]:
         """Label names in id order."""
         return self._classifier.labels
+
+    @property
+    def feeds_one_by_one(self) -> bool:
+        """Whether texts are fed to the model alone, so that an answer is the same bit for bit whatever is beside it."""
+        return getattr(self._classifier, "dynamic", False)
+
+    def twin(self) -> "TextClassifier":
+        """Another classifier on the same weights, so that two threads are answered at once.
+
+        Only for a model that is fed one by one on one thread: then nothing but the tokenizer is state of the object.
+        """
+        if not (self.feeds_one_by_one and self.threads == 1):
+            raise ValueError("calls of this model cannot run side by side")
+        other, inner = copy.copy(self), cast(Any, copy.copy(self._classifier))
+        inner.tokenizer = copy.deepcopy(inner.tokenizer)
+        other._classifier, other._lock = inner, threading.Lock()
+        return other
 
     def probabilities(self, texts: Sequence[str], batch_size: int = 32) -> np.ndarray:
         """Probabilities of texts, float64 [texts, labels] in the same order; batched by length to save padding."""

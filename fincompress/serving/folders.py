@@ -144,10 +144,15 @@ def _finished(source: Path, target: Path, on_error: OnError) -> bool:
     return target.is_file() and target.stat().st_mtime_ns >= source.stat().st_mtime_ns
 
 
-def _on_ray(scoring: Scoring, files: list[dict[str, str]], workers: int) -> Iterable[dict]:
-    """Score files on the cluster that RAY_ADDRESS names, or on one made of this machine."""
+def ray_settings() -> None:
+    """Set what Ray reads from the environment when it is imported, but for what is set already."""
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
+
+
+def _on_ray(scoring: Scoring, files: list[dict[str, str]], workers: int) -> Iterable[dict]:
+    """Score files on the cluster that RAY_ADDRESS names, or on one made of this machine."""
+    ray_settings()
     with explained():
         import ray
     pool, cores, threads = min(workers, len(files)), usable_cores(), scoring.threads or 1

@@ -50,7 +50,7 @@ def declared(lines: list[str]) -> dict[str, Requirement]:
 BASE = declared(PROJECT["project"]["dependencies"])
 BY_EXTRA = {extra: declared(lines) for extra, lines in EXTRA_LISTS.items()}
 EVERYTHING = {
-    **declared(PROJECT["dependency-groups"]["dev"]),
+    **{k: v for group in PROJECT["dependency-groups"].values() for k, v in declared(group).items()},
     **{k: v for own in BY_EXTRA.values() for k, v in own.items()},
 }
 EVERYTHING |= BASE
@@ -156,6 +156,9 @@ def loaded(code: str, names: set[str]) -> set[str]:
         ("pydantic", ["select"], "pipeline"),
         ("ruamel", ["compare", "Good.", "--model", "kd"], "pipeline"),
         ("dvc", ["remote", "check"], "drive"),
+        ("fastapi", ["serve", "--model", "{onnx}"], "serve"),
+        ("prometheus_client", ["serve", "--model", "{onnx}"], "serve"),
+        ("ray", ["serve", "--model", "{onnx}", "--port", "0", "--engine", "ray"], "ray"),
     ],
 )
 def test_a_missing_extra_is_one_line_that_names_it(tmp_path, absent, arguments, extra):
