@@ -39,10 +39,16 @@ class Pruned:
     rows: list[int]  # old id of each new id, rising
 
 
-def prune_vocabulary(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], min_count: int = 1) -> Pruned:
+def prune_vocabulary(
+    tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], min_count: int = 1, front: int = 0
+) -> Pruned:
     """A copy of `tokenizer` with the pieces that occur in `texts` at least `min_count` times, and those it cannot lack.
 
     Ids are renumbered in the old order, so that special tokens at the front keep theirs.
+
+    Args:
+        front: so many pieces at the front stay, whatever they are: all before the padding, where a network counts
+            positions from the padding's id.
 
     Raises:
         InputError: there is no tokenizer.json behind it, or its model is neither WordPiece, BPE nor Unigram.
@@ -58,6 +64,7 @@ def prune_vocabulary(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], m
     used = {piece for piece, count in counts.items() if count >= min_count}
     special = {token["content"] for token in content["added_tokens"]}
     ids, kept = backend.get_vocab(with_added_tokens=True), _MODELS[kind](content["model"], used, special)
+    kept |= {piece for piece, place in ids.items() if place < front}
     rows = sorted(ids[piece] for piece in kept | special)
     _renumber(content, {old: new for new, old in enumerate(rows)})
     return Pruned(_rebuilt(tokenizer, content), rows)

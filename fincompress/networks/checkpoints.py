@@ -16,7 +16,7 @@ from transformers.utils import logging as transformers_logging
 
 from fincompress.core.errors import InputError
 from fincompress.core.files import atomic_folder, write_json
-from fincompress.networks.architectures import architecture_of
+from fincompress.networks.architectures import architecture_of, check_required
 from fincompress.networks.structure import classifier_class
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ def load_config(checkpoint: str) -> PreTrainedConfig:
             "model.safetensors)"
         ) from None
     try:
-        architecture_of(config.model_type)
+        check_required(config.model_type, config.to_dict())
     except InputError as error:
         raise InputError(f"checkpoint `{checkpoint}`: {error}") from None
     return config
