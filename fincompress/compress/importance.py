@@ -228,10 +228,10 @@ def visit_inputs(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     dataset: Dataset,
-    modules: Sequence[torch.nn.Linear],
+    modules: Sequence[torch.nn.Module],
     visit: Callable[[int, torch.Tensor, torch.Tensor], None],
 ) -> None:
-    """Run `model` once over `dataset` and show what goes into these linear layers.
+    """Run `model` once over `dataset` and show what goes into these modules.
 
     Args:
         visit: called in every forward pass with a layer's place in `modules`, its inputs [batch, seq, features] and the
