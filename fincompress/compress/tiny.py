@@ -19,7 +19,7 @@ from fincompress.compress.hidden_layers import Compared, Targets, hidden_mse, mo
 from fincompress.compress.pruning import importance_of, scoring_rows, take_out
 from fincompress.compress.soft_labels import hinton_loss
 from fincompress.compress.student import choose_layers, copy_layers, select_layers
-from fincompress.compress.vocabulary import prune_embedding, prune_vocabulary, rows_of
+from fincompress.compress.vocabulary import fixed_front, prune_embedding, prune_vocabulary, rows_of
 from fincompress.core.errors import InputError
 from fincompress.core.sections import TinyParams
 from fincompress.networks.architectures import architecture_of
@@ -51,8 +51,7 @@ def build_tiny(
     _shrink_layers(source, tokenizer, scoring_rows(scored, params, seed), layers, params, seed)
     model = with_layers(source, layers, tokenizer.model_max_length)
     if params.vocabulary_min_count is not None:
-        front = model.config.pad_token_id if architecture_of(model.config.model_type).reserved_positions else 0
-        pruned = prune_vocabulary(tokenizer, texts, params.vocabulary_min_count, front)
+        pruned = prune_vocabulary(tokenizer, texts, params.vocabulary_min_count, fixed_front(model.config))
         prune_embedding(model, pruned.rows)
         tokenizer = pruned.tokenizer
     if params.embedding_size is not None:

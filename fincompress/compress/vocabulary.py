@@ -22,9 +22,10 @@ from typing import Any, cast
 
 import torch
 from tokenizers import Tokenizer
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from fincompress.core.errors import InputError
+from fincompress.networks.architectures import architecture_of
 
 SPECIAL_IDS = ("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id", "mask_token_id")
 """Keys of a model's configuration that hold the id of a piece."""
@@ -47,8 +48,7 @@ def prune_vocabulary(
     Ids are renumbered in the old order, so that special tokens at the front keep theirs.
 
     Args:
-        front: so many pieces at the front stay, whatever they are: all before the padding, where a network counts
-            positions from the padding's id.
+        front: so many pieces at the front stay, whatever they are (see `fixed_front`).
 
     Raises:
         InputError: there is no tokenizer.json behind it, or its model is neither WordPiece, BPE nor Unigram.
@@ -68,6 +68,15 @@ def prune_vocabulary(
     rows = sorted(ids[piece] for piece in kept | special)
     _renumber(content, {old: new for new, old in enumerate(rows)})
     return Pruned(_rebuilt(tokenizer, content), rows)
+
+
+def fixed_front(config: PreTrainedConfig) -> int:
+    """How many pieces at the front of its vocabulary a network cannot lose.
+
+    Where positions are counted from the padding's id, these are all before the padding: without them, every word would
+    have another position. In CamemBERT one of them is no special token.
+    """
+    return config.pad_token_id if architecture_of(config.model_type).reserved_positions else 0
 
 
 def rows_of(smaller: PreTrainedTokenizerBase, whole: PreTrainedTokenizerBase) -> list[int]:

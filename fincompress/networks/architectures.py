@@ -54,7 +54,8 @@ class Architecture:
     between_layers: str | None = None  # a module below the base model that may change what a layer hands to the next
     final_norm: str | None = None  # the normalisation below the base model that follows the last layer
     plain_scores: bool = True  # before the softmax, attention is QKᵀ/√d and nothing else
-    fused_attention: bool = True  # ONNX Runtime has an operator for it
+    local_attention: bool = False  # some layers attend within a window, so that padding may attend to nothing
+    fused_attention: bool = True  # ONNX Runtime's optimiser recognises it, and has an operator for it
 
     @property
     def by_head(self) -> dict[str, int]:
@@ -135,7 +136,8 @@ ARCHITECTURES = {
         inputs=("input_ids", "attention_mask", "token_type_ids"),
         required={"num_hidden_groups": 1, "inner_group_num": 1},
         shared_layers=True,
-        plain_scores=False,  # but a layer has as many as it has runs
+        plain_scores=False,  # they are, but a layer has as many as it has runs
+        fused_attention=False,
     ),
     "deberta-v2": Architecture(
         layers="encoder.layer",
@@ -174,6 +176,7 @@ ARCHITECTURES = {
         output_residual="mlp_norm",
         final_norm="final_norm",
         plain_scores=False,
+        local_attention=True,
         fused_attention=False,
     ),
 }

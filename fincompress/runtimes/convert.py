@@ -172,11 +172,22 @@ def as_openvino(model: PreTrainedModel) -> openvino.Model:
 
     A fake-quantised weight is stored as int8 there, with its scales.
     """
+    spell_out_local_attention(model)
     wrapper = _Logits(model).eval()  # a wrapper in training mode would put the model into training mode
     with quiet(), torch.no_grad():
         graph = openvino.convert_model(wrapper, example_input=_example(model))
     graph.outputs[0].tensor.set_names({"logits"})
     return graph
+
+
+def spell_out_local_attention(model: PreTrainedModel) -> None:
+    """Have a network with local attention compute it step by step, in place; others stay as they are.
+
+    OpenVINO's operator for attention answers NaN where a position may attend to nothing, as padding that is far from the
+    text, and NaN spreads. Step by step, such a position attends to all alike, and nothing that is read attends to it.
+    """
+    if architecture_of(model.config.model_type).local_attention:
+        model.set_attn_implementation("eager")
 
 
 def save_openvino(graph: openvino.Model, checkpoint: Path, folder: Path) -> None:
