@@ -141,7 +141,9 @@ def _refit(
     ours, theirs = (encoder_layers(network) for network in (model, whole))
     for place in range(first, len(calls)):
         for part in ("attention_output", "output"):
-            own, other = ((linears(network, part)[place], residuals(network, part)[place]) for network in (model, whole))
+            own, other = (
+                (linears(network, part)[place], residuals(network, part)[place]) for network in (model, whole)
+            )
             size = own[0].in_features
             gram = torch.zeros(size, size, dtype=torch.float64, device=model.device)
             cross = torch.zeros(own[0].out_features, size, dtype=torch.float64, device=model.device)

@@ -251,7 +251,9 @@ def intermediates(model: PreTrainedModel, inputs: Mapping[str, torch.Tensor], co
         scores = scores_of(layer)
         if compared.attention == "probabilities":
             padding = inputs["attention_mask"][:, None, None] == 0
-            scores = scores.masked_fill(scores.isnan(), torch.finfo(scores.dtype).min)  # finite: rows of padding have a sum
+            scores = scores.masked_fill(
+                scores.isnan(), torch.finfo(scores.dtype).min
+            )  # finite: rows of padding have a sum
             scores = scores.masked_fill(padding, -torch.inf).softmax(dim=-1)
         attention.append(group_heads(scores, compared.groups))
     shape = (len(hidden), 0, 0, *inputs["attention_mask"].shape[-1:] * 2)

@@ -101,7 +101,10 @@ def magnitude_importance(model: PreTrainedModel) -> list[np.ndarray]:
     """
     size = head_size(model.config)
     squares = []
-    for found, count, dim in [*((*rows, 1) for rows in head_projections(model)), (linears(model, "attention_output"), 1, 0)]:
+    for found, count, dim in [
+        *((*rows, 1) for rows in head_projections(model)),
+        (linears(model, "attention_output"), 1, 0),
+    ]:
         weights = [linear.weight.detach().double() for linear in found]
         sums = [weight.square().sum(dim).view(count, -1, size).sum(dim=2).sum(dim=0) for weight in weights]
         squares.append([heads.cpu().numpy() for heads in sums])
@@ -135,9 +138,7 @@ def gradient_importance(
 
 
 @contextmanager
-def masked_inputs(
-    modules: Sequence[torch.nn.Linear], width: int, runs: int = 1
-) -> Iterator[dict[int, torch.Tensor]]:
+def masked_inputs(modules: Sequence[torch.nn.Linear], width: int, runs: int = 1) -> Iterator[dict[int, torch.Tensor]]:
     """Within the block, a mask of ones on every `width` inputs in a row of each of these linear layers.
 
     Args:

@@ -205,4 +205,6 @@ def check_required(model_type: str, values: Mapping[str, Any]) -> None:
     """
     for key, wanted in architecture_of(model_type).required.items():
         if values.get(key, wanted) != wanted:
-            raise InputError(f"config.json: {key}: {values[key]} is not supported for the type `{model_type}`: {wanted} is")
+            raise InputError(
+                f"config.json: {key}: {values[key]} is not supported for the type `{model_type}`: {wanted} is"
+            )

@@ -82,7 +82,9 @@ def test_what_a_twin_can_take_over_is_removed_without_a_trace(model_type, rows, 
     with torch.no_grad():
         for found, count in head_projections(model):
             repeat(found[place], count, slice(0, SIZE), slice(SIZE, 2 * SIZE))
-        repeat(linears(model, "intermediate")[place], 1 + (model_type.startswith("modernbert")), slice(4, 5), slice(9, 10))
+        repeat(
+            linears(model, "intermediate")[place], 1 + (model_type.startswith("modernbert")), slice(4, 5), slice(9, 10)
+        )
         if model_type == "mpnet":
             biases = model.base_model.encoder.relative_attention_bias.weight
             biases[:, 1] = biases[:, 0]
@@ -109,10 +111,7 @@ def test_a_layer_is_fitted_to_what_comes_in_now_that_those_before_it_are_fitted(
     tokenizer.model_input_names = list(ARCHITECTURES[whole.config.model_type].inputs)
     remove_refitted(refit, tokenizer, rows, [(0, 0)], [np.arange(20), np.array([], int), np.arange(8)])
     last = LAYERS - 1
-    old, new = (
-        np.concatenate(real_inputs(model, last, tokenizer, rows), axis=1)
-        for model in (whole, refit)
-    )
+    old, new = (np.concatenate(real_inputs(model, last, tokenizer, rows), axis=1) for model in (whole, refit))
     weights = [linears(model, "output")[last].weight.detach().double().numpy() for model in (whole, refit)]
     wanted = old[:, :WIDTH] @ weights[0].T + old[:, WIDTH:] - new[:, WIDTH - 8 :]
     expected = np.linalg.lstsq(new[:, : WIDTH - 8], wanted, rcond=None)[0].T

@@ -38,10 +38,12 @@ SETTINGS = {
         **SHAPE,
     },
     "modernbert": {"max_position_embeddings": 96, "local_attention": 16, **SHAPE},
+    "data2vec-text": {"max_position_embeddings": 50, **FROM_PADDING, **SHAPE},  # the example of docs/architectures.md
 }
 """`model_type` -> what a checkpoint's configuration says, those of DeBERTa and ModernBERT as v3 and base have it."""
 TOKENIZERS = {
     "roberta": byte_level_bpe,
+    "data2vec-text": byte_level_bpe,
     "xlm-roberta": unigram,
     "camembert": lambda: unigram("CAMEMBERT"),
     "mpnet": lambda: wordpiece("MPNET"),
@@ -68,10 +70,14 @@ def save_checkpoint(model_type: str, folder: Path, **settings) -> PreTrainedToke
     """
     torch.manual_seed(0)
     tokenizer = _tokenizer(model_type)
-    special = {} if model_type != "modernbert" else {
-        f"{name}_token_id": tokenizer.convert_tokens_to_ids(f"[{piece}]")
-        for name, piece in (("pad", "PAD"), ("cls", "CLS"), ("sep", "SEP"), ("bos", "CLS"), ("eos", "SEP"))
-    }
+    special = (
+        {}
+        if model_type != "modernbert"
+        else {
+            f"{name}_token_id": tokenizer.convert_tokens_to_ids(f"[{piece}]")
+            for name, piece in (("pad", "PAD"), ("cls", "CLS"), ("sep", "SEP"), ("bos", "CLS"), ("eos", "SEP"))
+        }
+    )
     config = AutoConfig.for_model(
         model_type,
         **{

@@ -2,7 +2,6 @@
 
 import json
 
-
 from conftest import few_rows
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast

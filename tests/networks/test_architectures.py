@@ -1,6 +1,8 @@
 """Every architecture runs through the whole library, and needs nothing there but its adapter."""
 
 import ast
+import dataclasses
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -31,7 +33,7 @@ from fincompress.compress.tiny import add_targets, build_tiny, tiny_objective
 from fincompress.compress.vocabulary import fixed_front, prune_embedding, prune_vocabulary
 from fincompress.core.errors import InputError
 from fincompress.core.sections import IkdParams, PtqParams, StudentParams, TinyParams
-from fincompress.networks.architectures import ARCHITECTURES
+from fincompress.networks.architectures import ARCHITECTURES, Architecture
 from fincompress.networks.batches import tokenise
 from fincompress.networks.checkpoints import load_for_labels, load_model, load_tokenizer, output_layer, save
 from fincompress.networks.logits import model_logits
@@ -43,12 +45,23 @@ from fincompress.runtimes.registry import open_classifier
 
 TRAINING = training_params(epochs=1, batch_size=8, weight_decay=0.01, dropout=0.0, warmup_ratio=0.0)
 PTQ = PtqParams(calibration_samples=8, keep_classifier_float=False, embedding_group=None)
-every_architecture = pytest.mark.parametrize("model_type", ARCHITECTURES)
+SUPPORTED = list(ARCHITECTURES)
+PAGE = (ROOT / "docs/architectures.md").read_text(encoding="utf-8")
+EXAMPLE, CODE = re.findall(r"<!-- example: (.*?) -->\n```python\n(.*?)```", PAGE, re.DOTALL)[0]
+"""The model type that the page about architectures adds, and the entry that it writes for it."""
+every_architecture = pytest.mark.parametrize("model_type", [*SUPPORTED, EXAMPLE])
 
 
 @pytest.fixture(autouse=True)
 def outside_any_project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def with_the_example_of_the_page(monkeypatch):
+    assert EXAMPLE not in SUPPORTED, "an example has to be of an architecture that is not there yet"
+    entry = eval(compile(CODE, "docs/architectures.md", "eval"), {"Architecture": Architecture})
+    monkeypatch.setitem(ARCHITECTURES, EXAMPLE, entry)
 
 
 @pytest.fixture
@@ -160,9 +173,6 @@ def losses(student, tokenizer, dataset, teacher) -> float:
     return float(np.square(ours - theirs).mean())
 
 
-FUSED = [model_type for model_type, adapter in ARCHITECTURES.items() if adapter.fused_attention]
-
-
 @every_architecture
 def test_every_architecture_is_converted_at_equal_logits_whole_and_pruned(checkpoint, model_type, tmp_path):
     """Fused for ONNX Runtime, each layer with its own number of heads, where there is an operator for its attention."""
@@ -182,10 +192,28 @@ def test_every_architecture_is_converted_at_equal_logits_whole_and_pruned(checkp
         nodes = onnx.load(tmp_path / "onnx" / "model.onnx").graph.node
         found = [attribute.i for node in nodes for attribute in node.attribute if attribute.name == "num_heads"]
         plain = [node for node in nodes if node.op_type == "Softmax"]
-        assert (found, len(plain)) == ((heads, 0) if model_type in FUSED else ([], 3))
+        assert (found, len(plain)) == ((heads, 0) if ARCHITECTURES[model_type].fused_attention else ([], 3))
 
 
-@every_architecture
+def test_the_page_says_of_every_architecture_what_it_can_do():
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.splitlines() if line.startswith("| `")
+    ]
+    table = {row[0].strip("`"): row[1:] for row in rows if row[0].strip("`") in SUPPORTED}
+    assert list(table) == SUPPORTED
+    for model_type, (_, trained, heads, vocabulary, factorised, converted, fused) in table.items():
+        adapter = ARCHITECTURES[model_type]
+        assert trained == vocabulary == converted == "yes"
+        assert heads == ("of all layers together" if adapter.shared_layers else "yes")
+        assert factorised.startswith("yes") == (adapter.norms is not None and model_type != "electra")
+        assert fused == ("yes" if adapter.fused_attention else "no")
+    fields = {
+        name for row in re.findall(r"^\| .* \| (`.*) \|$", PAGE, re.MULTILINE) for name in re.findall(r"`(\w+)", row)
+    }
+    assert fields <= {field.name for field in dataclasses.fields(Architecture)}
+
+
+@pytest.mark.parametrize("model_type", SUPPORTED)
 def test_every_architecture_is_served_without_torch(checkpoint, tmp_path):
     to_onnx(checkpoint, tmp_path / "onnx")
     script = (
@@ -297,7 +325,7 @@ def test_embeddings_are_factorised_or_refused_before_anything_is_scored(checkpoi
     params = TinyParams(**{**dict(TRAINING), **TINY, "embedding_size": 16})
     rows, source, tokenizer = some_rows(), load_model(str(checkpoint)), load_tokenizer(str(checkpoint))
     scored = tokenise(rows, LABELS, tokenizer)
-    if model_type in ("bert", "distilbert", "roberta", "xlm-roberta", "camembert"):
+    if model_type in ("bert", "distilbert", "roberta", "xlm-roberta", "camembert", EXAMPLE):
         student, _ = build_tiny(source, tokenizer, scored, rows["text"].tolist(), params, 0)
         assert student.config.model_type == "electra" and student.config.embedding_size == 16
         return
@@ -310,7 +338,9 @@ def test_embeddings_are_factorised_or_refused_before_anything_is_scored(checkpoi
 @pytest.mark.parametrize("key", ["num_hidden_groups", "inner_group_num"])
 def test_an_albert_whose_layers_are_not_all_one_is_refused_when_it_is_loaded(key, tmp_path):
     save_checkpoint("albert", tmp_path / "whole", **{key: 3})
-    with pytest.raises(InputError, match=rf"whole`: config.json: {key}: 3 is not supported for the type `albert`: 1 is"):
+    with pytest.raises(
+        InputError, match=rf"whole`: config.json: {key}: 3 is not supported for the type `albert`: 1 is"
+    ):
         load_for_labels(str(tmp_path / "whole"), LABELS, 48)
 
 
