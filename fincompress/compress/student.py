@@ -116,12 +116,12 @@ def _check_fit(source: PreTrainedConfig, params: StudentParams, student: PreTrai
 
 
 def _check_alike(source: PreTrainedModel, student: PreTrainedModel, layers: list[int], params: StudentParams) -> None:
-    """Raise an error where what is copied from these layers of `source` is missing there, or of another size or kind."""
+    """Raise an error where what is copied from these layers of `source` is not there, or of another size or kind."""
     for key in architecture_of(student.config.model_type).per_layer:
         if [getattr(source.config, key)[layer] for layer in layers] != list(getattr(student.config, key)):
             raise InputError(
-                f"params.yaml: student.init: the layers {layers} of `{params.init}` have other {key} than the teacher's; "
-                "take `init: teacher` or `init: random`"
+                f"params.yaml: student.init: the layers {layers} of `{params.init}` have other {key} than the "
+                "teacher's; take `init: teacher` or `init: random`"
             )
     own, there = student.state_dict(), source.state_dict()
     for name, old in _copied(student, layers, head=False).items():

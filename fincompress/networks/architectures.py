@@ -16,8 +16,8 @@ from fincompress.core.errors import InputError
 class Architecture:
     """Where an encoder keeps its linear layers, which inputs it takes, and in what it differs from BERT.
 
-    Paths are those of modules. Where query, key and value are one linear layer, all three name it: a layer that is named
-    n times has n matrices of equal shape, one above another.
+    Paths are those of modules. Where query, key and value are one linear layer, all three name it: a layer that is
+    named n times has n matrices of equal shape, one above another.
     """
 
     layers: str  # the list of encoder layers, below the base model

@@ -63,7 +63,7 @@ def attention_scores(model: PreTrainedModel, layers: list[int]) -> Iterator[Call
 def _queries_and_keys(
     model: PreTrainedModel, layers: list[int]
 ) -> Iterator[tuple[dict[int, torch.Tensor], dict[int, torch.Tensor]]]:
-    """The queries and the keys of these layers, each layer -> [batch, heads, seq, head size], once the block has run."""
+    """The queries and keys of these layers, each layer -> [batch, heads, seq, head size], once the block has run."""
     queries: dict[int, torch.Tensor] = {}
     keys: dict[int, torch.Tensor] = {}
     size, handles = head_size(model.config), []

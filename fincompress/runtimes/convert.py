@@ -75,8 +75,8 @@ def fused(graph: onnx.ModelProto, model: PreTrainedModel) -> onnx.ModelProto:
     the normalisation that it stands for. Fused embeddings would also round the weights of their normalisation to int8.
 
     It fails if the optimiser does not recognise how the layers are written, which a release of transformers may change.
-    The answers are the same either way, but take longer. Networks that attend in a way that ONNX Runtime has no operator
-    for stay in plain operators.
+    The answers are the same either way, but take longer. Networks that attend in a way that ONNX Runtime has no
+    operator for stay in plain operators.
 
     Args:
         graph: what `as_onnx` makes of `model`; changed in place where the fusion succeeds.
@@ -183,8 +183,8 @@ def as_openvino(model: PreTrainedModel) -> openvino.Model:
 def spell_out_local_attention(model: PreTrainedModel) -> None:
     """Have a network with local attention compute it step by step, in place; others stay as they are.
 
-    OpenVINO's operator for attention answers NaN where a position may attend to nothing, as padding that is far from the
-    text, and NaN spreads. Step by step, such a position attends to all alike, and nothing that is read attends to it.
+    OpenVINO's operator for attention answers NaN where a position may attend to nothing, as padding that is far from
+    the text, and NaN spreads. Step by step, such a position attends to all alike, and no word attends to it.
     """
     if architecture_of(model.config.model_type).local_attention:
         model.set_attn_implementation("eager")

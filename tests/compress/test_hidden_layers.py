@@ -266,7 +266,7 @@ def reference_scores(model, layer: int, head: int, hidden: torch.Tensor) -> torc
 
 
 def rotated(vectors: torch.Tensor, theta: float) -> torch.Tensor:
-    """Vectors [seq, size] with their halves as real and imaginary parts, turned by angles that grow with their place."""
+    """Vectors [seq, size] with their halves as real and imaginary parts, turned by angles that grow with place."""
     turns = theta ** (-torch.arange(0, SIZE, 2) / SIZE)
     angles = torch.arange(len(vectors))[:, None] * turns
     turned = torch.complex(*vectors.chunk(2, dim=1)) * torch.polar(torch.ones_like(angles), angles)

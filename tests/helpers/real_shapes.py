@@ -1,4 +1,4 @@
-"""A tiny random checkpoint of every architecture in its real shape: its kind of tokenizer, special tokens, positions."""
+"""A tiny random checkpoint of every architecture in its real shape: tokenizer, special tokens, positions."""
 
 from functools import cache
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""DeBERTa-v3 and ModernBERT by the commands that people run: every network of the pipeline, measured, with its tables."""
+"""DeBERTa-v3 and ModernBERT by the commands that people run: every network of the pipeline, and its tables."""
 
 import pandas as pd
 import pytest
