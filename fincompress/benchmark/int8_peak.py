@@ -56,19 +56,24 @@ def linear_operations(checkpoint: Path, length: int, first_alone: bool = False) 
     """Operations of the linear layers of a network's encoder for a text of `length` word pieces.
 
     Products of queries with keys and of attention with values are left out: most runtimes compute them in fp32. So is
-    what follows the encoder, which sees one position.
+    what follows the encoder, which sees one position, and what projects distances, which is the same for all texts.
 
     Args:
-        first_alone: the last layer goes on with one position once it has attended, as in files for ONNX Runtime.
+        first_alone: the last layer goes on with one position once it has attended, as in files for ONNX Runtime of
+            networks whose attention is fused there.
     """
-    architecture = architecture_of(read_json(checkpoint / "config.json")["model_type"])
+    config = read_json(checkpoint / "config.json")
+    architecture = architecture_of(config["model_type"])
     inside = re.compile(rf"(?:^|\.){re.escape(architecture.layers)}\.(\d+)\.(.+)\.weight$")
     with safe_open(checkpoint / "model.safetensors", framework="numpy") as tensors:
         found = {name: inside.search(name) for name in tensors.keys()}  # noqa: SIM118, no mapping
         shapes = {match.groups(): tensors.get_slice(name).get_shape() for name, match in found.items() if match}
-    last = max(int(layer) for layer, _ in shapes)
     after_attention = (architecture.attention_output, architecture.intermediate, architecture.output)
-    alone = {(str(last), part) for part in after_attention} if first_alone else set()
-    return 2 * sum(
-        int(np.prod(shape)) * (1 if place in alone else length) for place, shape in shapes.items() if len(shape) == 2
-    )
+    parts = {architecture.query, architecture.key, architecture.value, *after_attention}
+    sizes = {place: int(np.prod(shape)) for place, shape in shapes.items() if place[1] in parts}
+    runs = config["num_hidden_layers"] if architecture.shared_layers else 1
+    total = sum(sizes.values()) * runs * length
+    if first_alone and architecture.fused_attention:
+        last = str(max(int(layer) for layer, _ in sizes))
+        total -= sum(sizes[last, part] for part in after_attention) * (length - 1)
+    return 2 * total

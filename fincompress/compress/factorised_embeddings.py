@@ -35,9 +35,8 @@ def factorised(model: PreTrainedModel, size: int) -> ElectraForSequenceClassific
         raise InputError(
             f"{size} numbers are no factorised embedding: take 2 or more, but not the width of the network"
         )
+    check_factorisable(model)
     embeddings = cast(nn.Module, model.base_model.embeddings)
-    if hasattr(model.base_model, "embeddings_project"):
-        raise InputError(f"the embeddings of a model of type `{config.model_type}` are factorised already")
     word, position = (_weight(embeddings, f"{name}_embeddings") for name in ("word", "position"))
     if architecture_of(config.model_type).reserved_positions:  # those up to the padding's id are of no word piece
         position = position[config.pad_token_id + 1 :]
@@ -59,6 +58,18 @@ def factorised(model: PreTrainedModel, size: int) -> ElectraForSequenceClassific
         student.electra.embeddings_project.bias.copy_(norm.bias)
     _copy_layers(model, student)
     return student.eval()
+
+
+def check_factorisable(model: PreTrainedModel) -> None:
+    """Raise an error for a network whose embeddings are factorised, or whose layers ELECTRA's cannot stand for."""
+    config = model.config
+    if getattr(config, "embedding_size", config.hidden_size) != config.hidden_size:
+        raise InputError(f"the embeddings of a model of type `{config.model_type}` are factorised already")
+    if architecture_of(config.model_type).norms is None:
+        raise InputError(
+            f"a model of type `{config.model_type}` cannot have factorised embeddings, because ELECTRA, which has, "
+            "attends in another way"
+        )
 
 
 def _weight(embeddings: nn.Module, name: str) -> torch.Tensor:
@@ -112,10 +123,9 @@ def _copy_layers(source: PreTrainedModel, student: ElectraForSequenceClassificat
             for ours, theirs in zip(linears(student, part), linears(source, part), strict=True):
                 _take(ours, theirs)
         own_names, other_names = (architecture_of(model.config.model_type) for model in (student, source))
-        for part in ("attention_norm", "output_norm"):
+        for own_norm, other_norm in zip(own_names.norms or (), other_names.norms or (), strict=True):
             for new, old in zip(encoder_layers(student), encoder_layers(source), strict=True):
-                norm = old.get_submodule(getattr(other_names, part))
-                new.get_submodule(getattr(own_names, part)).load_state_dict(norm.state_dict())
+                new.get_submodule(own_norm).load_state_dict(old.get_submodule(other_norm).state_dict())
         for own, other in zip(own_names.classifier, other_names.classifier, strict=True):
             _take(cast(nn.Linear, student.get_submodule(own)), cast(nn.Linear, source.get_submodule(other)))
 

@@ -5,7 +5,7 @@ it is taken out; the refit lets those that stay take over what they can of the o
 """
 
 import copy
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,16 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from fincompress.compress.importance import before_each, masked_inputs
 from fincompress.networks.batches import length_batches
-from fincompress.networks.structure import encoder_layers, head_size, linears, remove, structure_of
+from fincompress.networks.structure import (
+    encoder_layers,
+    hands_on_unchanged,
+    head_size,
+    linears,
+    passes,
+    remove,
+    residuals,
+    structure_of,
+)
 
 RIDGE = 1e-6  # of the mean size of an input, added to each, so that inputs that always agree share their weight
 
@@ -35,7 +44,8 @@ def fisher_information(
     model.eval()
     size, heads, neurons = head_size(model.config), linears(model, "attention_output"), linears(model, "output")
     totals = [np.zeros(part.in_features // size) for part in heads] + [np.zeros(part.in_features) for part in neurons]
-    with masked_inputs(heads, size) as head_masks, masked_inputs(neurons, 1) as neuron_masks:
+    runs = passes(model.config)
+    with masked_inputs(heads, size, runs) as head_masks, masked_inputs(neurons, 1, runs) as neuron_masks:
         for _, batch in length_batches(dataset, tokenizer):
             log_p = functional.log_softmax(model(**batch.to(model.device)).logits, dim=-1)  # [batch, labels]
             masks = [*head_masks.values(), *neuron_masks.values()]
@@ -58,7 +68,8 @@ def remove_refitted(
 
     Layers are refitted one after another, from the first that loses something: each to the inputs that it has now that
     those before it are refitted, so that it also makes up for what they lost. Nearest is meant in the mean square, over
-    the real positions of `dataset`, of a layer's sum with the residual. Biases stay.
+    the real positions of `dataset`, of a layer's sum with the residual. Biases stay. A layer that runs several times is
+    refitted once, to the inputs that all its runs had before.
 
     Args:
         heads, neurons: as for `structure.remove`.
@@ -72,7 +83,8 @@ def remove_refitted(
         if (before.kept_heads[layer], before.ffn_widths[layer]) != (after.kept_heads[layer], after.ffn_widths[layer])
     ]
     if changed:
-        _refit(model, whole, _layer_calls(whole, tokenizer, dataset), min(changed))
+        rerun = None if hands_on_unchanged(model) else lambda: _layer_calls(model, tokenizer, dataset)
+        _refit(model, whole, _layer_calls(whole, tokenizer, dataset), min(changed), rerun)
 
 
 @dataclass(frozen=True)
@@ -113,13 +125,25 @@ def _layer_calls(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dat
 
 
 @torch.no_grad()
-def _refit(model: PreTrainedModel, whole: PreTrainedModel, calls: list[list[_Call]], first: int) -> None:
-    """Refit the outputs of the layers of `model` from `first` on to what `whole` computes in `calls`."""
+def _refit(
+    model: PreTrainedModel,
+    whole: PreTrainedModel,
+    calls: list[list[_Call]],
+    first: int,
+    rerun: Callable[[], list[list[_Call]]] | None,
+) -> None:
+    """Refit the outputs of the layers of `model` from `first` on to what `whole` computes in `calls`.
+
+    Args:
+        rerun: the calls of the layers of `model` as it is; None if each layer's input is what the one before gives.
+    """
     hidden = [call.hidden for call in calls[first]]
     ours, theirs = (encoder_layers(network) for network in (model, whole))
     for place in range(first, len(calls)):
-        for part, before in (("attention_output", "query"), ("output", "intermediate")):
-            own, other = ([linears(network, name)[place] for name in (part, before)] for network in (model, whole))
+        for part in ("attention_output", "output"):
+            own, other = (
+                (linears(network, part)[place], residuals(network, part)[place]) for network in (model, whole)
+            )
             size = own[0].in_features
             gram = torch.zeros(size, size, dtype=torch.float64, device=model.device)
             cross = torch.zeros(own[0].out_features, size, dtype=torch.float64, device=model.device)
@@ -130,11 +154,14 @@ def _refit(model: PreTrainedModel, whole: PreTrainedModel, calls: list[list[_Cal
                 gram += inputs.T @ inputs
                 cross += wanted.T @ inputs
             own[0].weight.copy_(fitted(own[0].weight, gram, cross))
-        hidden = [call.run(ours[place], now) for call, now in zip(calls[place], hidden, strict=True)]
+        if rerun is None:
+            hidden = [call.run(ours[place], now) for call, now in zip(calls[place], hidden, strict=True)]
+        elif place + 1 < len(calls):
+            hidden = [call.hidden for call in rerun()[place + 1]]
 
 
 def _inputs(
-    layer: torch.nn.Module, modules: list[torch.nn.Linear], hidden: torch.Tensor, call: _Call
+    layer: torch.nn.Module, modules: Sequence[torch.nn.Module], hidden: torch.Tensor, call: _Call
 ) -> list[torch.Tensor]:
     """What goes into each of these modules of a layer at real positions, float64 [positions, features]."""
     seen: dict[int, torch.Tensor] = {}

@@ -16,8 +16,7 @@ without padding. If the disk is too small for them, the teacher runs on every ba
 
 import math
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, cast
@@ -33,8 +32,8 @@ from fincompress.core.errors import InputError
 from fincompress.core.files import atomic_folder
 from fincompress.core.processes import is_main, wait
 from fincompress.core.sections import IkdParams
+from fincompress.networks.internals import attention_scores, with_states
 from fincompress.networks.logits import model_batches
-from fincompress.networks.structure import head_size, linears
 from fincompress.networks.training import Objective
 
 _DISK_SHARE = 0.5  # of the free space, at most, for the targets
@@ -116,12 +115,14 @@ def attention_mse(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tens
     """Mean squared error of attention over pairs of real positions, mapped layers and head groups.
 
     Args:
-        student, teacher: [batch, layers, groups, seq, seq].
+        student, teacher: [batch, layers, groups, seq, seq]; pairs with NaN on either side, which do not attend to each
+            other there, count as equal.
         mask: [batch, seq], 1 at real positions.
     """
     real = mask.to(student.dtype)
     pairs = (real[:, :, None] * real[:, None, :])[:, None, None]  # [batch, 1, 1, seq, seq]
-    squared = (student - teacher).pow(2)
+    difference = student - teacher
+    squared = difference.masked_fill(difference.isnan(), 0).pow(2)
     return (squared * pairs).sum() / (pairs.sum() * student.shape[1] * student.shape[2])
 
 
@@ -239,53 +240,26 @@ def teacher_targets(
 def intermediates(model: PreTrainedModel, inputs: Mapping[str, torch.Tensor], compared: Compared) -> Intermediates:
     """Run `model`, in DistributedDataParallel or not, and take what is compared.
 
-    Attention is computed from the queries and keys, so that it is free of dropout, and whatever implementation of
-    attention the model runs with.
+    Attention is free of its dropout (see `internals.attention_scores`).
     """
     attended = compared.layers if compared.attention else []
-    with _queries_and_keys(getattr(model, "module", model), attended) as (queries, keys):
-        outputs = model(**inputs, output_hidden_states=True)
-    hidden = torch.stack([outputs.hidden_states[state + 1] for state in compared.states], dim=1)
+    with attention_scores(getattr(model, "module", model), attended) as scores_of:
+        outputs, states = with_states(model, inputs)
+    hidden = torch.stack([states[state + 1] for state in compared.states], dim=1)
     attention = []
     for layer in attended:  # one that is named twice counts twice
-        query, key = queries[layer], keys[layer]
-        scores = query @ key.transpose(2, 3) / query.shape[-1] ** 0.5
+        scores = scores_of(layer)
         if compared.attention == "probabilities":
             padding = inputs["attention_mask"][:, None, None] == 0
+            scores = scores.masked_fill(
+                scores.isnan(), torch.finfo(scores.dtype).min
+            )  # finite: rows of padding have a sum
             scores = scores.masked_fill(padding, -torch.inf).softmax(dim=-1)
         attention.append(group_heads(scores, compared.groups))
     shape = (len(hidden), 0, 0, *inputs["attention_mask"].shape[-1:] * 2)
     return Intermediates(
         outputs.logits, hidden, torch.stack(attention, dim=1) if attention else hidden.new_empty(shape)
     )
-
-
-@contextmanager
-def _queries_and_keys(
-    model: PreTrainedModel, layers: list[int]
-) -> Iterator[tuple[dict[int, torch.Tensor], dict[int, torch.Tensor]]]:
-    """The queries and the keys of these layers, each layer -> [batch, heads, seq, head size], once the block has run.
-
-    They are in fp32 even where the model runs in half precision: bf16 would round a score of 20 by up to 0.06.
-    """
-    queries: dict[int, torch.Tensor] = {}
-    keys: dict[int, torch.Tensor] = {}
-    size, handles = head_size(model.config), []
-
-    def keep(given: dict[int, torch.Tensor], layer: int) -> Callable[..., None]:
-        def hook(module, inputs, output):
-            given[layer] = output.float().unflatten(-1, (-1, size)).transpose(1, 2)
-
-        return hook
-
-    for part, given in (("query", queries), ("key", keys)):
-        projections = linears(model, part)
-        handles += [projections[layer].register_forward_hook(keep(given, layer)) for layer in sorted(set(layers))]
-    try:
-        yield queries, keys
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def model_inputs(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -1,5 +1,6 @@
 """How much each attention head and each feed-forward neuron matters: the scores that decide what is pruned."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -10,7 +11,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from fincompress.networks.batches import length_batches
-from fincompress.networks.structure import head_size, linears, structure_of
+from fincompress.networks.structure import head_projections, head_size, linears, passes, places, structure_of
 
 
 def head_importance(
@@ -66,11 +67,11 @@ def entropy_importance(
             mask = batch["attention_mask"]  # [batch, seq]
             attentions = model(**batch, output_attentions=True).attentions
             largest = torch.log(mask.sum(dim=1).clamp(min=2))  # [batch]; a single token has no entropy either way
-            for layer, attention in enumerate(attentions):  # [batch, heads, seq, seq]
+            for layer, attention in enumerate(attentions):  # [batch, heads, seq, seq], those of every run of a layer
                 entropy = torch.special.entr(attention * mask[:, None, None, :]).sum(dim=-1)
                 normalised = entropy / largest[:, None, None] * mask[:, None, :]  # [batch, heads, seq]
-                totals[layer] += normalised.sum(dim=(0, 2)).double().cpu().numpy()
-            queries += int(mask.sum())
+                totals[places(model.config, [layer])[0]] += normalised.sum(dim=(0, 2)).double().cpu().numpy()
+            queries += int(mask.sum()) * passes(model.config)
     return [1 - total / queries for total in totals]
 
 
@@ -93,14 +94,20 @@ def attention_importance(
 def magnitude_importance(model: PreTrainedModel) -> list[np.ndarray]:
     """The Frobenius norm of a head's weights: its rows of query, key and value, and its columns of the output.
 
+    Where positions have projections of their own, its rows of these count too.
+
     Returns:
         Per layer [heads kept].
     """
     size = head_size(model.config)
     squares = []
-    for part, dim in (("query", 1), ("key", 1), ("value", 1), ("attention_output", 0)):
-        weights = [linear.weight.detach().double() for linear in linears(model, part)]
-        squares.append([weight.square().sum(dim).view(-1, size).sum(dim=1).cpu().numpy() for weight in weights])
+    for found, count, dim in [
+        *((*rows, 1) for rows in head_projections(model)),
+        (linears(model, "attention_output"), 1, 0),
+    ]:
+        weights = [linear.weight.detach().double() for linear in found]
+        sums = [weight.square().sum(dim).view(count, -1, size).sum(dim=2).sum(dim=0) for weight in weights]
+        squares.append([heads.cpu().numpy() for heads in sums])
     return [np.sqrt(sum(parts)) for parts in zip(*squares, strict=True)]
 
 
@@ -119,7 +126,7 @@ def gradient_importance(
     size = head_size(model.config)
     totals = [np.zeros(len(kept)) for kept in structure_of(model).kept_heads]
     labels = torch.tensor(dataset["labels"])
-    with masked_inputs(linears(model, "attention_output"), size) as masks:
+    with masked_inputs(linears(model, "attention_output"), size, passes(model.config)) as masks:
         for rows, batch in length_batches(dataset, tokenizer):
             logits = model(**batch.to(model.device)).logits
             loss = functional.cross_entropy(logits, labels[rows].to(model.device), reduction="sum")
@@ -131,18 +138,24 @@ def gradient_importance(
 
 
 @contextmanager
-def masked_inputs(modules: Sequence[torch.nn.Linear], width: int) -> Iterator[dict[int, torch.Tensor]]:
+def masked_inputs(modules: Sequence[torch.nn.Linear], width: int, runs: int = 1) -> Iterator[dict[int, torch.Tensor]]:
     """Within the block, a mask of ones on every `width` inputs in a row of each of these linear layers.
+
+    Args:
+        runs: how often each of them runs in a forward pass; all runs of a pass have the same mask.
 
     Yields:
         Place in `modules` -> the mask of the last forward pass [batch, inputs / width], which has a gradient; in the
         order in which the layers ran.
     """
     masks: dict[int, torch.Tensor] = {}
+    finished: Counter[int] = Counter()
 
     def apply(place: int, arguments: tuple, named: dict) -> tuple[tuple, dict]:
         (values,) = arguments  # [batch, seq, inputs]
-        masks[place] = values.new_ones(values.shape[0], values.shape[2] // width, requires_grad=True)
+        if finished[place] % runs == 0:
+            masks[place] = values.new_ones(values.shape[0], values.shape[2] // width, requires_grad=True)
+        finished[place] += 1
         return (values * masks[place].repeat_interleave(width, dim=1)[:, None, :],), named
 
     with before_each(modules, apply):
@@ -207,7 +220,7 @@ def _mean_absolute_inputs(
         totals[place] += sizes.sum(dim=(0, 1)).double().cpu().numpy()
 
     visit_inputs(model, tokenizer, dataset, modules, add)
-    positions = sum(dataset["length"])
+    positions = sum(dataset["length"]) * passes(model.config)
     return [total / positions for total in totals]
 
 
@@ -216,10 +229,10 @@ def visit_inputs(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     dataset: Dataset,
-    modules: Sequence[torch.nn.Linear],
+    modules: Sequence[torch.nn.Module],
     visit: Callable[[int, torch.Tensor, torch.Tensor], None],
 ) -> None:
-    """Run `model` once over `dataset` and show what goes into these linear layers.
+    """Run `model` once over `dataset` and show what goes into these modules.
 
     Args:
         visit: called in every forward pass with a layer's place in `modules`, its inputs [batch, seq, features] and the

@@ -20,7 +20,7 @@ from fincompress.core.files import atomic_folder, write_json
 from fincompress.networks.checkpoints import output_layer
 from fincompress.networks.scores import macro_f1
 from fincompress.runtimes.base import predict_logits
-from fincompress.runtimes.convert import as_openvino, save_openvino
+from fincompress.runtimes.convert import as_openvino, save_openvino, spell_out_local_attention
 from fincompress.runtimes.openvino import OpenVinoClassifier
 from fincompress.runtimes.pytorch import TorchClassifier
 from fincompress.runtimes.quiet import load_nncf, quiet
@@ -39,6 +39,7 @@ def fake_quantize(
     """
     nncf = load_nncf()
     _use_own_quantizers()
+    spell_out_local_attention(model)  # now, because quantisers are placed where operations are
     names = {module: name for name, module in model.named_modules()}
     ignored = [f"{names[output_layer(model)].replace('.', '/')}/linear/0"] if keep_classifier_float else []
     dataset = nncf.Dataset(texts, lambda text: dict(tokenizer(text, truncation=True, return_tensors="pt")))

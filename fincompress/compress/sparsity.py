@@ -9,11 +9,10 @@ from torch.nn.utils.prune import L1Unstructured
 from transformers import PreTrainedModel, TrainerCallback
 
 from fincompress.networks.architectures import architecture_of
-from fincompress.networks.structure import linears
+from fincompress.networks.structure import head_projections, linears
 
 KINDS = ("embeddings", "attention", "feed_forward", "classifier", "other")
 _FEED_FORWARD = ("intermediate", "output")
-_ATTENTION = ("query", "key", "value", "attention_output")
 
 
 def prunable(model: PreTrainedModel) -> dict[str, torch.nn.Linear]:
@@ -81,9 +80,9 @@ def sparsity(model: PreTrainedModel, before: dict[str, int]) -> list[dict]:
 
 def count_kinds(model: PreTrainedModel, nonzero: bool = False) -> dict[str, int]:
     """Kind of layer -> number of its parameters, or of those that are not zero. LayerNorms are `other`."""
-    kinds: dict[int, str] = {}
-    for kind, parts in (("attention", _ATTENTION), ("feed_forward", _FEED_FORWARD)):
-        kinds |= {id(linear): kind for part in parts for linear in linears(model, part)}
+    attention = [*(found for found, _ in head_projections(model)), linears(model, "attention_output")]
+    kinds = {id(linear): "attention" for found in attention for linear in found}
+    kinds |= {id(linear): "feed_forward" for part in _FEED_FORWARD for linear in linears(model, part)}
     classifier = architecture_of(model.config.model_type).classifier
     kinds |= {id(model.get_submodule(path)): "classifier" for path in classifier}
     counts = dict.fromkeys(KINDS, 0)

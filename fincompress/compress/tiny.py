@@ -14,16 +14,17 @@ import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from fincompress.compress.factorised_embeddings import factorised
+from fincompress.compress.factorised_embeddings import check_factorisable, factorised
 from fincompress.compress.hidden_layers import Compared, Targets, hidden_mse, model_inputs, teacher_targets
 from fincompress.compress.pruning import importance_of, scoring_rows, take_out
 from fincompress.compress.soft_labels import hinton_loss
-from fincompress.compress.student import copy_layers, select_layers
-from fincompress.compress.vocabulary import prune_embedding, prune_vocabulary, rows_of
+from fincompress.compress.student import choose_layers, copy_layers, select_layers
+from fincompress.compress.vocabulary import fixed_front, prune_embedding, prune_vocabulary, rows_of
 from fincompress.core.errors import InputError
 from fincompress.core.sections import TinyParams
 from fincompress.networks.architectures import architecture_of
-from fincompress.networks.structure import Structure, classifier_class, structure_of
+from fincompress.networks.internals import with_states
+from fincompress.networks.structure import Structure, classifier_class, places, structure_of
 from fincompress.networks.training import Objective
 
 
@@ -46,11 +47,11 @@ def build_tiny(
         InputError: the source has fewer layers, heads or neurons than that, naming the key of params.yaml.
     """
     check_shape(source, params)
-    layers = select_layers(params.layers, len(structure_of(source).kept_heads), params.layer_selection)
+    layers = select_layers(params.layers, source.config.num_hidden_layers, params.layer_selection)
     _shrink_layers(source, tokenizer, scoring_rows(scored, params, seed), layers, params, seed)
     model = with_layers(source, layers, tokenizer.model_max_length)
     if params.vocabulary_min_count is not None:
-        pruned = prune_vocabulary(tokenizer, texts, params.vocabulary_min_count)
+        pruned = prune_vocabulary(tokenizer, texts, params.vocabulary_min_count, fixed_front(model.config))
         prune_embedding(model, pruned.rows)
         tokenizer = pruned.tokenizer
     if params.embedding_size is not None:
@@ -63,7 +64,7 @@ def check_shape(source: PreTrainedModel, params: TinyParams) -> None:
     """Raise an error where `params` asks for more than the source has."""
     structure = structure_of(source)
     has = {
-        "layers": len(structure.kept_heads),
+        "layers": source.config.num_hidden_layers,
         "attention_heads": min(map(len, structure.kept_heads)),
         "intermediate_size": min(structure.ffn_widths),
     }
@@ -72,6 +73,11 @@ def check_shape(source: PreTrainedModel, params: TinyParams) -> None:
             raise InputError(
                 f"params.yaml: tiny.{key}: {getattr(params, key)} is more than the {most} of {params.source}"
             )
+    if params.embedding_size is not None:
+        try:
+            check_factorisable(source)
+        except InputError as error:
+            raise InputError(f"params.yaml: tiny.embedding_size: {error}; null leaves embeddings as they are") from None
     if params.embedding_size == source.config.hidden_size:
         raise InputError(
             f"params.yaml: tiny.embedding_size: {params.embedding_size} is the network's width; null leaves "
@@ -88,7 +94,7 @@ def _shrink_layers(
     seed: int,
 ) -> None:
     """Leave only as many heads and neurons as `params` says in these layers, the most important ones."""
-    structure = structure_of(source)
+    structure, layers = structure_of(source), places(source.config, layers)
     kept = [structure.kept_heads[layer] for layer in layers]
     if all(len(heads) == params.attention_heads for heads in kept) and all(
         structure.ffn_widths[layer] == params.intermediate_size for layer in layers
@@ -110,12 +116,12 @@ def _shrink_layers(
 def with_layers(model: PreTrainedModel, layers: list[int], positions: int) -> PreTrainedModel:
     """A classifier of these encoder layers alone, in order, that takes at most `positions` word pieces."""
     config, structure = copy.deepcopy(model.config), structure_of(model)
-    architecture = architecture_of(config.model_type)
-    config.num_hidden_layers = len(layers)
-    config.max_position_embeddings = min(config.max_position_embeddings, positions + architecture.reserved_positions)
-    left = Structure(
-        [structure.kept_heads[layer] for layer in layers], [structure.ffn_widths[layer] for layer in layers]
-    )
+    architecture, kept = architecture_of(config.model_type), places(config, layers)
+    choose_layers(config, model.config, layers)
+    if architecture.position_table:
+        longest = positions + architecture.reserved_positions
+        config.max_position_embeddings = min(config.max_position_embeddings, longest)
+    left = Structure([structure.kept_heads[place] for place in kept], [structure.ffn_widths[place] for place in kept])
     config.pruned_structure = asdict(left)
     if all(len(heads) == config.num_attention_heads for heads in left.kept_heads) and len(set(left.ffn_widths)) == 1:
         del config.pruned_structure  # any program can open what has all its heads, and layers that are alike
@@ -179,10 +185,11 @@ def tiny_objective(params: TinyParams, targets: Targets | None) -> Objective:
     """`hinton_loss` plus the mean squared error of the hidden states after every layer, where there are targets."""
 
     def objective(model, batch):
-        outputs = model(**model_inputs(batch), output_hidden_states=targets is not None)
+        inputs = model_inputs(batch)
+        outputs, hidden = (model(**inputs), ()) if targets is None else with_states(model, inputs)
         loss = hinton_loss(outputs.logits, batch["teacher_logits"], batch["labels"], params.temperature, params.alpha)
         if targets is not None:
-            states = torch.stack(outputs.hidden_states[1:], dim=1)  # [batch, layers, seq, width]
+            states = torch.stack(hidden[1:], dim=1)  # [batch, layers, seq, width]
             loss = loss + params.lambda_hidden * hidden_mse(states, targets(batch)[0], batch["attention_mask"])
         return loss, outputs
 

@@ -22,9 +22,10 @@ from typing import Any, cast
 
 import torch
 from tokenizers import Tokenizer
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from fincompress.core.errors import InputError
+from fincompress.networks.architectures import architecture_of
 
 SPECIAL_IDS = ("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id", "mask_token_id")
 """Keys of a model's configuration that hold the id of a piece."""
@@ -39,10 +40,15 @@ class Pruned:
     rows: list[int]  # old id of each new id, rising
 
 
-def prune_vocabulary(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], min_count: int = 1) -> Pruned:
+def prune_vocabulary(
+    tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], min_count: int = 1, front: int = 0
+) -> Pruned:
     """A copy of `tokenizer` with the pieces that occur in `texts` at least `min_count` times, and those it cannot lack.
 
     Ids are renumbered in the old order, so that special tokens at the front keep theirs.
+
+    Args:
+        front: so many pieces at the front stay, whatever they are (see `fixed_front`).
 
     Raises:
         InputError: there is no tokenizer.json behind it, or its model is neither WordPiece, BPE nor Unigram.
@@ -58,9 +64,19 @@ def prune_vocabulary(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], m
     used = {piece for piece, count in counts.items() if count >= min_count}
     special = {token["content"] for token in content["added_tokens"]}
     ids, kept = backend.get_vocab(with_added_tokens=True), _MODELS[kind](content["model"], used, special)
+    kept |= {piece for piece, place in ids.items() if place < front}
     rows = sorted(ids[piece] for piece in kept | special)
     _renumber(content, {old: new for new, old in enumerate(rows)})
     return Pruned(_rebuilt(tokenizer, content), rows)
+
+
+def fixed_front(config: PreTrainedConfig) -> int:
+    """How many pieces at the front of its vocabulary a network cannot lose.
+
+    Where positions are counted from the padding's id, these are all before the padding: without them, every word would
+    have another position. In CamemBERT one of them is no special token.
+    """
+    return config.pad_token_id if architecture_of(config.model_type).reserved_positions else 0
 
 
 def rows_of(smaller: PreTrainedTokenizerBase, whole: PreTrainedTokenizerBase) -> list[int]:

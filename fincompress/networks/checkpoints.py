@@ -21,7 +21,7 @@ from transformers.utils import logging as transformers_logging
 from fincompress.core.errors import InputError
 from fincompress.core.files import atomic_folder, write_json
 from fincompress.core.model_files import reading, weight_files
-from fincompress.networks.architectures import architecture_of
+from fincompress.networks.architectures import architecture_of, check_required
 from fincompress.networks.configuration import CHOICE, longest_input, output_names, read_config, read_tokenizer_config
 from fincompress.networks.structure import classifier_class
 from fincompress.networks.weights import check_weights, weight_names
@@ -38,12 +38,17 @@ def load_config(checkpoint: str) -> PreTrainedConfig:
     if (Path(checkpoint) / "config.json").is_file():
         read_config(Path(checkpoint))
     try:
-        return AutoConfig.from_pretrained(checkpoint, local_files_only=True, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(checkpoint, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, StrictDataclassError) as error:
         raise InputError(
             f"checkpoint `{checkpoint}` cannot be loaded: {_reason(error)} (expected a folder with config.json and "
             "model.safetensors)"
         ) from None
+    try:
+        check_required(config.model_type, config.to_dict())
+    except InputError as error:
+        raise InputError(f"checkpoint `{checkpoint}`: {error}") from None
+    return config
 
 
 def _reason(error: Exception) -> str:

@@ -108,10 +108,18 @@ def _validation_scores(result: EvalPrediction) -> dict[str, float]:
 
 
 def set_dropout(model: PreTrainedModel, probability: float) -> None:
-    """Set every dropout of `model`, including that of attention probabilities, to this probability."""
-    for module in model.modules():
+    """Set every dropout of `model`, including that of attention probabilities, to this probability.
+
+    Some networks of transformers hold that of attention as a number, and have none where theirs is 0.
+    """
+    for module in list(model.modules()):
         if isinstance(module, torch.nn.Dropout):
             module.p = probability
+        elif isinstance(getattr(module, "attention_dropout", None), int | float):
+            module.attention_dropout = probability  # type: ignore[assignment]  # a number, which Module's stub denies
+        for name, child in module.named_children():
+            if "drop" in name and isinstance(child, torch.nn.Identity):
+                setattr(module, name, torch.nn.Dropout(probability))
 
 
 def half_precision() -> tuple[bool, bool]:

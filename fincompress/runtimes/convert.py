@@ -16,7 +16,7 @@ from fincompress.core.files import atomic_folder, read_json, write_text
 from fincompress.networks.architectures import architecture_of
 from fincompress.networks.checkpoints import load_model, load_tokenizer
 from fincompress.networks.configuration import longest_text, read_config, read_tokenizer_config
-from fincompress.networks.structure import head_size, structure_of
+from fincompress.networks.structure import head_size, passes, structure_of
 from fincompress.runtimes.quiet import openvino, quiet
 
 OPSET = 17
@@ -76,15 +76,18 @@ def fused(graph: onnx.ModelProto, model: PreTrainedModel) -> onnx.ModelProto:
     the normalisation that it stands for. Fused embeddings would also round the weights of their normalisation to int8.
 
     It fails if the optimiser does not recognise how the layers are written, which a release of transformers may change.
-    The answers are the same either way, but take longer.
+    The answers are the same either way, but take longer. Networks that attend in a way that ONNX Runtime has no
+    operator for stay in plain operators.
 
     Args:
         graph: what `as_onnx` makes of `model`; changed in place where the fusion succeeds.
     """
+    if not architecture_of(model.config.model_type).fused_attention:
+        return graph
     from onnxruntime.transformers.fusion_options import FusionOptions  # here: it adds its folder to sys.path
     from onnxruntime.transformers.optimizer import optimize_model
 
-    heads, plain = [len(kept) for kept in structure_of(model).kept_heads], onnx.ModelProto()
+    heads, plain = [len(kept) for kept in structure_of(model).kept_heads] * passes(model.config), onnx.ModelProto()
     plain.CopyFrom(graph)
     options = FusionOptions("encoder")
     options.use_raw_attention_mask()  # of any pattern; the default requires padding at the end
@@ -170,11 +173,22 @@ def as_openvino(model: PreTrainedModel) -> openvino.Model:
 
     A fake-quantised weight is stored as int8 there, with its scales.
     """
+    spell_out_local_attention(model)
     wrapper = _Logits(model).eval()  # a wrapper in training mode would put the model into training mode
     with quiet(), torch.no_grad():
         graph = openvino.convert_model(wrapper, example_input=_example(model))
     graph.outputs[0].tensor.set_names({"logits"})
     return graph
+
+
+def spell_out_local_attention(model: PreTrainedModel) -> None:
+    """Have a network with local attention compute it step by step, in place; others stay as they are.
+
+    OpenVINO's operator for attention answers NaN where a position may attend to nothing, as padding that is far from
+    the text, and NaN spreads. Step by step, such a position attends to all alike, and no word attends to it.
+    """
+    if architecture_of(model.config.model_type).local_attention:
+        model.set_attn_implementation("eager")
 
 
 def save_openvino(graph: openvino.Model, checkpoint: Path, folder: Path) -> None:
@@ -220,6 +234,7 @@ def _example(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     """Inputs to trace the model with; the runtime feeds inputs of the same names."""
     example = {name: torch.ones(2, 16, dtype=torch.int64) for name in architecture_of(model.config.model_type).inputs}
     example["input_ids"] += model.config.pad_token_id or 0  # any word piece except padding, which has no position
+    example["input_ids"] %= model.config.vocab_size
     return example
 
 

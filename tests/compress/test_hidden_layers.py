@@ -32,9 +32,10 @@ from fincompress.compress.soft_labels import hinton_loss
 from fincompress.compress.student import build_student
 from fincompress.core.errors import InputError
 from fincompress.core.sections import IkdParams, StudentParams
+from fincompress.networks.architectures import ARCHITECTURES
 from fincompress.networks.batches import tokenise
 from fincompress.networks.checkpoints import load_model, load_tokenizer
-from fincompress.networks.structure import linears, remove
+from fincompress.networks.structure import encoder_layers, linears, remove, structure_of
 from fincompress.networks.training import train
 
 TEXTS = ["Profit rose.", "The firm said that sales of its older machines fell in every region last year.", "Up"]
@@ -212,9 +213,10 @@ def network(request):
 
 def test_scores_and_probabilities_are_those_of_the_weights_and_of_transformers(network):
     model, inputs, lengths = network
+    usual = model.config._attn_implementation
     model.set_attn_implementation("eager")
     outputs = model(**inputs, output_attentions=True, output_hidden_states=True)
-    model.set_attn_implementation("sdpa")
+    model.set_attn_implementation(usual)
     real = inputs["attention_mask"].bool()
     for layer, heads in ((0, 4), (1, 3)):
         logits, hidden, attention = intermediates(model, inputs, Compared([layer], heads, "probabilities", True))
@@ -224,12 +226,51 @@ def test_scores_and_probabilities_are_those_of_the_weights_and_of_transformers(n
         expected = outputs.attentions[layer].transpose(1, 2)[real]  # of real queries
         torch.testing.assert_close(attention[:, 0].transpose(1, 2)[real], expected, rtol=1e-4, atol=1e-4)
         scores = intermediates(model, inputs, Compared([layer], heads, "scores", False)).attention[:, 0]
-        queries, keys = (linears(model, part)[layer](outputs.hidden_states[layer]) for part in ("query", "key"))
         for row, head in itertools.product(range(3), range(heads)):
-            mine, n = slice(head * SIZE, (head + 1) * SIZE), lengths[row]
-            expected = queries[row, :n, mine] @ keys[row, :n, mine].T / math.sqrt(SIZE)
-            torch.testing.assert_close(scores[row, head, :n, :n], expected, rtol=1e-4, atol=1e-4)
-        assert scores.std() > 0.5 and attention.std() > 0.05, "attention is not flat"
+            n = lengths[row]
+            found, expected = scores[row, head, :n, :n], outputs.attentions[layer][row, head, :n, :n]
+            attended = found.masked_fill(found.isnan(), -torch.inf).softmax(dim=-1)  # NaN beyond a local window
+            torch.testing.assert_close(attended, expected, rtol=1e-4, atol=1e-4)
+            reference = reference_scores(model, layer, head, outputs.hidden_states[layer][row, :n])
+            beyond = found.isnan()
+            assert torch.equal(beyond, expected == 0)
+            torch.testing.assert_close(found[~beyond], reference[~beyond], rtol=1e-4, atol=1e-3)
+        assert scores.nan_to_num().std() > 0.5 and attention.std() > 0.05, "attention is not flat"
+
+
+def reference_scores(model, layer: int, head: int, hidden: torch.Tensor) -> torch.Tensor:
+    """Attention before the softmax, [seq, seq], by the formulas of the papers, from the states [seq, width] before."""
+    mine, module = slice(head * SIZE, (head + 1) * SIZE), encoder_layers(model)[layer]
+    kept, kind = structure_of(model).kept_heads[layer], model.config.model_type
+    if kind == "modernbert":
+        states = module.attn_norm(hidden)
+        query, key, _ = module.attn.Wqkv(states).view(len(hidden), 3, -1, SIZE)[:, :, head].unbind(dim=1)
+        theta = model.config.rope_parameters[model.config.layer_types[layer]]["rope_theta"]
+        return rotated(query, theta) @ rotated(key, theta).T / math.sqrt(SIZE)
+    query, key = (linears(model, part)[layer](hidden)[:, mine] for part in ("query", "key"))
+    places = torch.arange(len(hidden))
+    apart = places[:, None] - places[None, :]  # from a query to a key
+    if kind == "mpnet":  # exact buckets up to 7 places apart
+        bucket = apart.abs() + 16 * (apart < 0)
+        bias = model.base_model.encoder.relative_attention_bias.weight[bucket, kept[head]]
+        return query @ key.T / math.sqrt(SIZE) + bias
+    if kind == "deberta-v2":  # buckets of 8: exact up to 4 places apart, then by their logarithm
+        far = torch.ceil(torch.log(apart.abs() / 4) / math.log(63 / 4) * 3) + 4
+        delta = torch.where(apart.abs() <= 4, apart, far * apart.sign()).long().clamp(-8, 7)
+        distances = model.base_model.encoder.LayerNorm(model.base_model.encoder.rel_embeddings.weight)
+        far_query, far_key = (linears(model, part)[layer](distances)[:, mine] for part in ("query", "key"))
+        to_position = (query @ far_key.T).gather(1, delta + 8)
+        to_content = (key @ far_query.T).gather(1, (-delta + 8).clamp(0, 15)).T
+        return (query @ key.T + to_position + to_content) / math.sqrt(3 * SIZE)
+    return query @ key.T / math.sqrt(SIZE)
+
+
+def rotated(vectors: torch.Tensor, theta: float) -> torch.Tensor:
+    """Vectors [seq, size] with their halves as real and imaginary parts, turned by angles that grow with place."""
+    turns = theta ** (-torch.arange(0, SIZE, 2) / SIZE)
+    angles = torch.arange(len(vectors))[:, None] * turns
+    turned = torch.complex(*vectors.chunk(2, dim=1)) * torch.polar(torch.ones_like(angles), angles)
+    return torch.cat([turned.real, turned.imag], dim=1)
 
 
 @pytest.mark.parametrize("kind", ["scores", "probabilities"])
@@ -239,15 +280,19 @@ def test_dropout_touches_no_attention_that_is_compared(network, kind):
     model.train()
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.Dropout):
-            module.p = 0.5 if name.endswith(("attention.self.dropout", "attention.dropout")) else 0.0
+            module.p = 0.5 if name.endswith(("attention.self.dropout", "attention.dropout", "attn.dropout")) else 0.0
+        elif name.endswith(".attn"):  # ModernBERT's holds a number
+            module.attention_dropout = 0.5
     trained = intermediates(model, inputs, own)
     assert not torch.allclose(trained.logits, still.logits, atol=1e-3), "dropout is on"
-    torch.testing.assert_close(trained.attention, still.attention)
+    torch.testing.assert_close(trained.attention, still.attention, equal_nan=True)
 
 
 @pytest.mark.parametrize("kind", ["scores", "probabilities"])
 def test_attention_is_compared_in_full_precision_where_training_is_not(network, kind):
     model, inputs, _ = network
+    if not ARCHITECTURES[model.config.model_type].plain_scores:
+        pytest.skip("is what the model itself gives to the softmax")
     model.forward = torch.autocast("cpu", dtype=torch.bfloat16)(model.forward)  # as accelerate does it
     attention = intermediates(model, inputs, Compared([0], 4, kind, False)).attention
     assert linears(model, "query")[0].weight.dtype == attention.dtype == torch.float32

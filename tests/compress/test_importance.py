@@ -10,12 +10,13 @@ from random_classifiers import CONFIGS, HEADS, LAYERS, SIZE, WIDTH, classifier
 from fincompress.compress.importance import head_importance, neuron_importance
 from fincompress.compress.pruning import least_important
 from fincompress.networks.architectures import ARCHITECTURES
-from fincompress.networks.structure import linears, remove, structure_of
+from fincompress.networks.structure import encoder_layers, linears, remove, structure_of
 
 
 @pytest.mark.parametrize("model_type", CONFIGS)
 def test_entropy_importance_is_that_of_plain_loops_over_every_sentence_alone(model_type, tokenizer, rows):
     model = classifier(model_type)
+    usual = model.config._attn_implementation
     tokenizer.model_input_names = ARCHITECTURES[model_type].inputs
     remove(model, [(0, 2)])
     expected = brute_force_entropy(model, rows)
@@ -23,11 +24,12 @@ def test_entropy_importance_is_that_of_plain_loops_over_every_sentence_alone(mod
     assert np.isnan(scored[0, 2]) and np.isnan(scored).sum() == 1
     np.testing.assert_allclose(scored, expected, atol=1e-5)
     assert np.nanmin(scored) > 0 and np.nanmax(scored) - np.nanmin(scored) > 0.01
-    assert model.config._attn_implementation == "sdpa"
+    assert model.config._attn_implementation == usual
 
 
 def brute_force_entropy(model, rows) -> np.ndarray:
     """1 - mean over all queries of -Σ p ln p / ln n, one unpadded sentence at a time, in plain Python."""
+    usual = model.config._attn_implementation
     model.set_attn_implementation("eager")
     values = {}
     for ids in rows["input_ids"]:
@@ -38,7 +40,7 @@ def brute_force_entropy(model, rows) -> np.ndarray:
                 for query in attentions[layer][0, position].tolist():
                     entropy = -sum(p * math.log(p) for p in query if p > 0)
                     values.setdefault((layer, head), []).append(entropy / math.log(len(ids)))
-    model.set_attn_implementation("sdpa")
+    model.set_attn_implementation(usual)
     expected = np.full((LAYERS, HEADS), np.nan)
     for place, entropies in values.items():
         expected[place] = 1 - sum(entropies) / len(entropies)
@@ -124,7 +126,10 @@ def test_attention_importance_is_the_mean_size_of_what_a_head_gives(model_type, 
         with torch.inference_mode():
             outputs = model(input_ids=torch.tensor([ids]), output_attentions=True, output_hidden_states=True)
             for layer, kept in enumerate(structure_of(model).kept_heads):
-                value = linears(model, "value")[layer](outputs.hidden_states[layer])[0]  # [seq, heads · size]
+                states = outputs.hidden_states[layer]
+                if model_type == "modernbert":  # normalises before it attends, and has the values in the last third
+                    states = encoder_layers(model)[layer].attn_norm(states)
+                value = linears(model, "value")[layer](states)[0][:, -len(kept) * SIZE :]  # [seq, heads · size]
                 for position, head in enumerate(kept):
                     attention = outputs.attentions[layer][0, position]  # [seq, seq]
                     context = attention @ value[:, position * SIZE : (position + 1) * SIZE]

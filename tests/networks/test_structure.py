@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
-from random_classifiers import CONFIGS, HEADS, LAYERS, REMOVED, SIZE, TEXTS, classifier, logits
-from transformers import BertConfig, MPNetConfig, MPNetForSequenceClassification
+from random_classifiers import CONFIGS, HEADS, LAYERS, REMOVED, SIZE, TEXTS, VARIANTS, WIDTH, classifier, logits
+from transformers import BertConfig, FNetConfig, FNetForSequenceClassification
 
 from fincompress.compress.student import build_student
 from fincompress.core.errors import InputError
@@ -34,7 +34,11 @@ def mask_features(linear, positions) -> None:
     linear.register_forward_pre_hook(hook)
 
 
-@pytest.mark.parametrize("model_type", CONFIGS)
+FEWER = {"modernbert": (4 * SIZE * 32, 3 * 32), "deberta-v2 without shared projections": (6 * SIZE * 32 + 5 * SIZE, 65)}
+FEWER["modernbert with biases"] = (4 * SIZE * 32 + 3 * SIZE, 3 * 32 + 2)
+
+
+@pytest.mark.parametrize("model_type", [*CONFIGS, *VARIANTS])
 def test_a_pruned_model_equals_the_whole_one_with_its_heads_and_neurons_masked(model_type, tokenizer):
     pruned, masked = classifier(model_type), classifier(model_type)
     neurons = [np.array([0, 5]), np.array([], dtype=int), np.array([63])]
@@ -46,12 +50,28 @@ def test_a_pruned_model_equals_the_whole_one_with_its_heads_and_neurons_masked(m
     remove(pruned, REMOVED, neurons)
     assert (logits(pruned, tokenizer) - logits(masked, tokenizer)).abs().max() <= 1e-5
     assert (logits(pruned, tokenizer) - whole).abs().max() > 1e-2
-    a_head, a_neuron = 4 * SIZE * 32 + 3 * SIZE, 2 * 32 + 1
+    a_head, a_neuron = FEWER.get(model_type, (4 * SIZE * 32 + 3 * SIZE, 2 * 32 + 1))
     assert parameters - pruned.num_parameters() == len(REMOVED) * a_head + 3 * a_neuron
 
 
-def test_a_pruned_model_can_be_pruned_again(tokenizer):
-    twice, once = classifier(), classifier()
+def test_a_head_or_neuron_of_shared_layers_goes_from_all_of_them(tokenizer):
+    pruned, masked = classifier("albert"), classifier("albert")
+    (attended,), (activated,) = linears(masked, "attention_output"), linears(masked, "output")
+    mask_features(attended, list(range(SIZE, 2 * SIZE)))
+    mask_features(activated, [0, 5])
+    before = pruned.num_parameters()
+    assert structure_of(pruned) == Structure([[0, 1, 2, 3]], [WIDTH])
+    remove(pruned, [(0, 1)], [np.array([0, 5])])
+    assert structure_of(pruned) == Structure([[0, 2, 3]], [WIDTH - 2])
+    assert (logits(pruned, tokenizer) - logits(masked, tokenizer)).abs().max() <= 1e-5
+    assert before - pruned.num_parameters() == 4 * SIZE * 32 + 3 * SIZE + 2 * (2 * 32 + 1)
+    with pytest.raises(ValueError, match="layer 0"):
+        remove(pruned, [(0, head) for head in (0, 2, 3)])
+
+
+@pytest.mark.parametrize("model_type", ["bert", "mpnet", "deberta-v2", "modernbert"])
+def test_a_pruned_model_can_be_pruned_again(model_type, tokenizer):
+    twice, once = classifier(model_type), classifier(model_type)
     remove(twice, REMOVED[:3], [np.array([1])] * LAYERS)
     remove(twice, REMOVED[3:], [np.array([1])] * LAYERS)  # the neuron that was 2 before the first removal
     remove(once, REMOVED, [np.array([1, 2])] * LAYERS)
@@ -65,10 +85,8 @@ def test_the_last_head_of_a_layer_cannot_be_removed():
 
 
 def test_another_architecture_is_one_clear_error():
-    with pytest.raises(InputError, match="type `mpnet` is not supported; take one of type bert, distilbert"):
-        structure_of(
-            MPNetForSequenceClassification(MPNetConfig(num_hidden_layers=1, hidden_size=8, num_attention_heads=2))
-        )
+    with pytest.raises(InputError, match="type `fnet` is not supported; take one of type bert, distilbert"):
+        structure_of(FNetForSequenceClassification(FNetConfig(num_hidden_layers=1, hidden_size=8)))
 
 
 @pytest.fixture
