@@ -116,8 +116,9 @@ class _RowTable:
     """A CSV, TSV or JSONL file."""
 
     def __init__(self, path: Path, typed: bool):
-        self.path, self.types, self.columns = path, ColumnTypes(), _columns_without_rows(path) or []
-        self._typed, self._empty = typed, _columns_without_rows(path) is not None
+        columns = _columns_without_rows(path)
+        self.path, self.types, self.columns = path, ColumnTypes(), columns or []
+        self._typed, self._empty = typed, columns is not None
 
     def survey(self, size: int, column: str) -> Iterator[Part]:
         if self._empty and not self.columns:  # a JSONL file of no rows
@@ -182,8 +183,7 @@ class _ArrowTable:
         except self._errors as error:
             raise self._unreadable(error) from None
         self.columns = self._schema.names
-        if len(set(self.columns)) < len(self.columns):
-            raise InputError(f"{path}: a column name occurs twice: {', '.join(self.columns)}")
+        _check_names(path, self.columns)
 
     def survey(self, size: int, column: str) -> Iterator[Part]:
         return self._parts(size, [column]) if column in self.columns else iter(())
@@ -240,11 +240,20 @@ def _columns_without_rows(path: Path) -> list[str] | None:
                 return None if any(line.strip() for line in lines) else []
             reader = csv.reader(lines, delimiter=separator)
             header = next(reader, None)
-            return None if header is None or any(reader) else [name for name in header if name]
+            if header is None or any(reader):
+                return None
     except OSError as error:
         raise InputError(f"{path}: not readable: {error.strerror}") from None
     except (UnicodeDecodeError, csv.Error):
         return None  # `read_rows` says what is wrong
+    columns = [name for name in header if name]
+    _check_names(path, columns)
+    return columns
+
+
+def _check_names(path: Path, columns: list[str]) -> None:
+    if len(set(columns)) < len(columns):
+        raise InputError(f"{path}: a column name occurs twice: {', '.join(columns)}")
 
 
 def _well_formed(value: Any) -> Any:

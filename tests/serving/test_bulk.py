@@ -347,7 +347,10 @@ def test_a_full_disk_is_one_line_and_keeps_what_is_finished(stub, tmp_path, monk
     assert stub.calls == [[ROSE], [FELL]]
 
 
-def test_parquet_column_names_that_occur_twice_are_refused(stub, tmp_path):
+def test_column_names_that_occur_twice_are_refused(stub, tmp_path):
+    (tmp_path / "in.csv").write_text("text,n,n\n")
+    with pytest.raises(InputError, match="a column name occurs twice: text, n, n"):
+        score_file(stub, tmp_path / "in.csv", tmp_path / "out.parquet")
     pq.write_table(pa.Table.from_arrays([pa.array([ROSE])] * 2, names=["text", "text"]), tmp_path / "in.parquet")
     with pytest.raises(InputError, match="a column name occurs twice: text, text"):
         score_file(stub, tmp_path / "in.parquet", tmp_path / "out.parquet")

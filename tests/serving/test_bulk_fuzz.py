@@ -63,11 +63,21 @@ def score(source: Path, suffix: str, on_error: str) -> list[dict] | None:
 
 def read(path: Path) -> list[dict]:
     if path.suffix == ".parquet":
-        return pq.read_table(path).to_pylist()
+        table = pq.read_table(path)
+        columns = [held(table[name]) for name in table.column_names]
+        return [dict(zip(table.column_names, row, strict=True)) for row in zip(*columns, strict=True)]
     if path.suffix == ".jsonl":
         return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ","))
+
+
+def held(column: pa.ChunkedArray) -> list:
+    """A column's values, as text where Python has no such dates."""
+    try:
+        return column.to_pylist()
+    except (ValueError, OverflowError):
+        return column.cast(pa.string()).to_pylist()
 
 
 def well_formed(value):
@@ -159,11 +169,11 @@ def test_columns_of_parquet(data, rows, group, suffix, on_error):
         source = Path(folder) / "in.parquet"
         pq.write_table(before, source, row_group_size=group)
         if score(source, suffix, on_error) is not None and suffix == ".parquet":
-            held = pq.read_table(source)
+            source_table = pq.read_table(source)
             after = pq.read_table(Path(folder) / "out.parquet")
-            assert after.select(held.column_names).schema.equals(held.schema)
-            for name in held.column_names:
-                assert after[name].cast(held[name].type).to_pylist() == held[name].to_pylist()
+            assert after.select(source_table.column_names).schema.equals(source_table.schema)
+            for name in source_table.column_names:
+                assert held(after[name]) == held(source_table[name])
 
 
 def test_not_a_number_stays_so(tmp_path):
