@@ -164,6 +164,7 @@ class TrainingParams(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)] | None
     freeze_word_embeddings: bool
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)]
+    class_weights: Literal["balanced"] | None = None
 
 
 class TeacherParams(TrainingParams):

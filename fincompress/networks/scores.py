@@ -3,6 +3,9 @@
 import numpy as np
 import pandas as pd
 
+MOST = 20
+"""Groups of rows that are told apart; there may be hundreds of sources."""
+
 
 def macro_f1(labels: np.ndarray, predictions: np.ndarray) -> float:
     """Unweighted mean F1 over the classes that occur in `labels`, both [rows] of ids or names.
@@ -30,7 +33,8 @@ def breakdown(frame: pd.DataFrame, predictions: np.ndarray) -> pd.DataFrame:
 
     Returns:
         Columns `group` (class, source, phenomenon), `value`, `rows`, `f1` (of the class; macro for the other
-        groups) and `accuracy`. A group whose values are all empty is left out.
+        groups) and `accuracy`. A group whose values are all empty is left out. Of sources and phenomena, all but the
+        `MOST` with the most rows are one group (see `largest`).
     """
     from sklearn.metrics import f1_score
 
@@ -41,8 +45,19 @@ def breakdown(frame: pd.DataFrame, predictions: np.ndarray) -> pd.DataFrame:
         f1 = f1_score(mine, predictions == name, zero_division=0)
         table.append(("class", name, int(mine.sum()), float(f1), float((predictions[mine] == name).mean())))
     for group in ("source", "phenomenon"):
-        for value, rows in frame.groupby(group).indices.items():
+        for value, rows in frame.groupby(largest(frame[group])).indices.items():
             if value:
                 part = scores(labels[rows], predictions[rows])
                 table.append((group, value, len(rows), part["macro_f1"], part["accuracy"]))
     return pd.DataFrame(table, columns=["group", "value", "rows", "f1", "accuracy"])
+
+
+def largest(values: pd.Series, most: int = MOST) -> pd.Series:
+    """Values of which all but the `most` frequent are replaced by one name, `others (180)` where 180 are so; empty stay.
+
+    Of equally frequent ones, those that come first in the alphabet stay.
+    """
+    counts = values[values != ""].value_counts().sort_index().sort_values(ascending=False, kind="stable")
+    if len(counts) <= most:
+        return values
+    return values.where(values.isin([*counts.index[:most], ""]), f"others ({len(counts) - most})")

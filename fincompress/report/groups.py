@@ -6,6 +6,17 @@ from fincompress.core.runtimes import FLOOR
 from fincompress.report.results import Results
 
 NAMED = 2  # groups at each end, in a sentence
+MOST = 20
+"""Groups that figures and lists name; there may be hundreds of sources, or labels by the dozen."""
+
+
+def largest(counts: dict[str, int]) -> dict[str, int]:
+    """Name -> rows, all but the `MOST` largest of which are one entry, such as `others (180)`."""
+    if len(counts) <= MOST:
+        return counts
+    order = sorted(counts, key=lambda name: -counts[name])
+    rest = order[MOST:]
+    return {**{name: counts[name] for name in order[:MOST]}, f"others ({len(rest)})": sum(counts[name] for name in rest)}
 
 
 def by_group(results: Results, group: str) -> str:
@@ -21,7 +32,8 @@ def by_group(results: Results, group: str) -> str:
         "|---|" + "--:|" * (1 + len(shown)),
     ]
     for value, row in table.iterrows():
-        lines.append(f"| `{value}` | {row['rows']:.0f} | {' | '.join(f'{row[name]:.2f}' for name in shown)} |")
+        name = str(value).replace("|", r"\|")
+        lines.append(f"| `{name}` | {row['rows']:.0f} | {' | '.join(f'{row[name]:.2f}' for name in shown)} |")
     return "\n".join(lines)
 
 

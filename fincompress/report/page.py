@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from fincompress.benchmark.flips import KINDS
 from fincompress.report import tables
 from fincompress.report.figures.style import INK
+from fincompress.report.groups import largest
 from fincompress.report.headline import ladder
 from fincompress.report.results import Results
 from fincompress.report.templating import template
@@ -62,6 +63,7 @@ def render(
         sentences=sentences,
         labels=labels,
         data=data,
+        test_sources=largest(data["sources"]["test"]),
     )
 
 

@@ -37,7 +37,7 @@ def figures(results: Results, folder: Path, labels: list[str], latency: str) -> 
     return {
         "f1_against_latency": f1_against_latency(records, latency),
         "f1_changes": f1_changes(records, results.params.margin),
-        "confusion_matrices": confusion_matrices(pd.read_csv(tables / "predictions.csv", dtype=str), labels),
+        "confusion_matrices": confusion_matrices(_predictions(tables), labels),
         **by_group,
         "reliability_diagrams": reliability_diagrams(pd.read_csv(tables / "calibration.csv"), records),
         "latency_distributions": latency_distributions(pd.read_csv(tables / "latency_samples.csv")),
@@ -49,3 +49,8 @@ def figures(results: Results, folder: Path, labels: list[str], latency: str) -> 
         "head_importance": head_importance(importance),
         "learning_curves": learning_curves({name: training / name for name in records if (training / name).is_dir()}),
     }
+
+
+def _predictions(tables: Path) -> pd.DataFrame:
+    """What every variant predicts for the test rows; a label may be called None or 1."""
+    return pd.read_csv(tables / "predictions.csv", dtype=str, keep_default_na=False)

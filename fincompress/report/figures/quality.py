@@ -6,7 +6,8 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from fincompress.core.variants import reference_of, runtime_of_variant
-from fincompress.report.figures.style import INK, colours, heat_map, panel_grid
+from fincompress.report.groups import MOST
+from fincompress.report.figures.style import INK, colours, heat_map, panel_grid, shown
 
 
 def f1_changes(records: dict[str, dict], margin: float) -> Figure:
@@ -54,35 +55,62 @@ def reliability_diagrams(calibration: pd.DataFrame, records: dict[str, dict]) ->
 
 
 def confusion_matrices(predictions: pd.DataFrame, labels: list[str]) -> Figure:
-    """A confusion matrix a variant: share of each true label's rows (colour) and their number."""
+    """A confusion matrix a variant: share of each true label's rows (colour) and their number.
+
+    Of many labels, all but the most frequent are one row and one column.
+    """
     from sklearn.metrics import confusion_matrix
 
     variants = [column for column in predictions.columns if column not in ("id", "label")]
-    figure, panels = panel_grid(len(variants), 3.6, 3.4)
+    names, place = _grouped(labels, predictions["label"])
+    table = predictions[["label", *variants]].apply(lambda column: column.map(place))
+    size = max(0.0, 0.36 * (len(names) - 6))  # inches more than a panel of few labels has
+    figure, panels = panel_grid(len(variants), 3.6 + size, 3.4 + size, 4 if not size else 2)
     for axes, name in zip(panels, variants, strict=True):
-        counts = confusion_matrix(predictions["label"], predictions[name], labels=labels)
+        counts = confusion_matrix(table["label"], table[name], labels=range(len(names)))
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-        heat_map(axes, shares, counts.astype(str), labels, labels, "Blues", (0, 1))
+        heat_map(axes, shares, counts.astype(str), names, names, "Blues", (0, 1))
         axes.set(title=name, xlabel="predicted", ylabel="true")
     return figure
+
+
+def _grouped(labels: list[str], truth: pd.Series) -> tuple[list[str], dict[str, int]]:
+    """The names that a figure shows for labels, and label -> its place among these: the rarest share the last one."""
+    if len(labels) <= MOST:
+        return [shown(label) for label in labels], {label: number for number, label in enumerate(labels)}
+    rows = truth.value_counts().reindex(labels, fill_value=0).sort_values(ascending=False, kind="stable")
+    kept = [label for label in labels if label in set(rows.index[:MOST])]
+    place = {label: kept.index(label) if label in kept else MOST for label in labels}
+    return [*map(shown, kept), f"others ({len(labels) - MOST})"], place
 
 
 def f1_by_group(breakdown: pd.DataFrame, variants: list[str], group: str) -> Figure:
     """F1 of every variant by class (of that class), or by source, sentence length or phenomenon (macro F1).
 
-    Lengths keep their order; for the others, what is hardest for the first variant comes first.
+    Lengths keep their order; for the others, what is hardest for the first variant comes first. Of many values, all but
+    those with the most rows are one column, their mean.
 
     Args:
         group: class, source, length or phenomenon.
     """
-    rows = breakdown.query("group == @group")
+    rows = _with_others(breakdown.query("group == @group"))
     table = rows.pivot(index="value", columns="variant", values="f1")[variants]
     order = rows["value"].unique() if group == "length" else table[variants[0]].sort_values().index
     table = table.loc[order].T
     counts = rows.drop_duplicates("value").set_index("value")["rows"]
     figure, axes = plt.subplots(figsize=(max(5.0, 2.2 + 1.05 * table.shape[1]), 1.6 + 0.34 * len(variants)))
     texts = table.map(lambda value: f"{value:.2f}").to_numpy()
-    names = [f"{value}\n({counts[value]})" for value in table.columns]
+    names = [f"{shown(value)}\n({counts[value]})" for value in table.columns]
     heat_map(axes, table.to_numpy(), texts, names, variants, "RdYlGn", (0, 1))
     axes.set(title=f"{'F1' if group == 'class' else 'Macro F1'} by {group} (test rows)")
     return figure
+
+
+def _with_others(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of one group of breakdown.csv, of which those of the values with the fewest test rows are one, their mean."""
+    counts = rows.drop_duplicates("value").set_index("value")["rows"].sort_values(ascending=False, kind="stable")
+    few = counts.index[MOST:]
+    if len(few) <= 1:
+        return rows
+    rest = rows[rows["value"].isin(few)].groupby("variant", sort=False).agg(f1=("f1", "mean"), rows=("rows", "sum"))
+    return pd.concat([rows[~rows["value"].isin(few)], rest.assign(value=f"others ({len(few)})").reset_index()])

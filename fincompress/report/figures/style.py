@@ -83,6 +83,11 @@ def panel_grid(count: int, width: float, height: float, columns: int = 4) -> tup
     return figure, list(panels.flat[:count])
 
 
+def shown(name: str, longest: int = 24) -> str:
+    """A name from the data as it is, but cut if it is long: dollars in it begin no formula."""
+    return (name if len(name) <= longest else f"{name[: longest - 1]}…").replace("$", r"\$")
+
+
 def heat_map(
     axes: Axes,
     values: np.ndarray,
@@ -92,14 +97,18 @@ def heat_map(
     colour_map: str,
     limits: tuple[float, float],
 ) -> None:
-    """A grid of coloured cells, [rows, columns], each with its text in a shade that can be read on it."""
+    """A grid of coloured cells, [rows, columns], each with its text in a shade that can be read on it.
+
+    The names of more than a dozen columns, or of long ones, are turned to be read from below.
+    """
     axes.imshow(values, cmap=colour_map, vmin=limits[0], vmax=limits[1], aspect="auto")
     dark = matplotlib.colormaps[colour_map]
     for row, column in np.ndindex(*np.shape(values)):
         red, green, blue, _ = dark((values[row, column] - limits[0]) / (limits[1] - limits[0]))
         shade = "black" if 0.3 * red + 0.59 * green + 0.11 * blue > 0.5 else "white"
         axes.text(column, row, texts[row][column], ha="center", va="center", color=shade, fontsize=9)
-    axes.set_xticks(range(len(columns)), columns)
+    crowded = len(columns) > 12 or max(len(line) for name in columns for line in name.split("\n")) > 16
+    axes.set_xticks(range(len(columns)), columns, rotation=90 if crowded else 0)
     axes.set_yticks(range(len(rows)), rows)
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
