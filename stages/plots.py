@@ -15,7 +15,6 @@ from fincompress.report.figures.drawing import figures
 from fincompress.report.figures.style import STYLE
 from fincompress.report.results import load_results
 
-
 TEXTS = ("id", "label", "reference", "predicted")
 """Columns of flips.csv that hold text, even if that is a number."""
 

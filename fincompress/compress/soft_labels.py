@@ -44,9 +44,7 @@ def hinton_loss(
     return alpha * temperature**2 * soft + (1 - alpha) * hard
 
 
-def batch_loss(
-    logits: torch.Tensor, batch: dict[str, torch.Tensor], temperature: float, alpha: float
-) -> torch.Tensor:
+def batch_loss(logits: torch.Tensor, batch: dict[str, torch.Tensor], temperature: float, alpha: float) -> torch.Tensor:
     """`hinton_loss` of a student's logits for a training batch, which says how classes are weighed, if they are."""
     weights = batch.get(CLASS_WEIGHTS)
     return hinton_loss(logits, batch["teacher_logits"], batch["labels"], temperature, alpha, weights)

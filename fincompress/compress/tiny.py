@@ -15,7 +15,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from fincompress.compress.factorised_embeddings import factorised
-from fincompress.compress.hidden_layers import Compared, Targets, hidden_mse, model_inputs, teacher_targets
+from fincompress.compress.hidden_layers import Compared, Targets, hidden_mse, teacher_targets
 from fincompress.compress.pruning import importance_of, scoring_rows, take_out
 from fincompress.compress.soft_labels import batch_loss, model_inputs
 from fincompress.compress.student import copy_layers, select_layers

@@ -70,10 +70,8 @@ class FilesParams(Section):
 
     @model_validator(mode="after")
     def _splits_are_said_in_one_way(self):
-        if self.split_column is not None and self.files_are_splits:
-            raise ValueError("split_column says what files_are_splits says too; set it to null, or that to false")
-        if self.group_column is not None and self.own_splits:
-            raise ValueError("group_column is for splits that are drawn, but these files have their own")
+        if sum([self.split_column is not None, self.files_are_splits, self.group_column is not None]) > 1:
+            raise ValueError("split_column, files_are_splits and group_column exclude one another; choose one")
         return self
 
 

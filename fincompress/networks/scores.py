@@ -53,7 +53,7 @@ def breakdown(frame: pd.DataFrame, predictions: np.ndarray) -> pd.DataFrame:
 
 
 def largest(values: pd.Series, most: int = MOST) -> pd.Series:
-    """Values of which all but the `most` frequent are replaced by one name, `others (180)` where 180 are so; empty stay.
+    """Values of which all but the `most` frequent have one name instead, such as `others (180)`; empty ones stay.
 
     Of equally frequent ones, those that come first in the alphabet stay.
     """

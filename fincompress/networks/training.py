@@ -84,7 +84,7 @@ def train(
     )
     trainer.objective = objective
     if params.class_weights == "balanced":
-        trainer.class_weights = balanced_weights(train_set["labels"], model.config.num_labels)
+        trainer.class_weights = balanced_weights(train_set["labels"], len(model.config.id2label or {}))
         trainer.objective = objective or _true_label_objective
     trainer.remove_callback(PrinterCallback)  # `_Curves` prints one line per epoch
     if params.epochs == 0:

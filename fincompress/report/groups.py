@@ -16,7 +16,10 @@ def largest(counts: dict[str, int]) -> dict[str, int]:
         return counts
     order = sorted(counts, key=lambda name: -counts[name])
     rest = order[MOST:]
-    return {**{name: counts[name] for name in order[:MOST]}, f"others ({len(rest)})": sum(counts[name] for name in rest)}
+    return {
+        **{name: counts[name] for name in order[:MOST]},
+        f"others ({len(rest)})": sum(counts[name] for name in rest),
+    }
 
 
 def by_group(results: Results, group: str) -> str:

@@ -6,8 +6,8 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from fincompress.core.variants import reference_of, runtime_of_variant
-from fincompress.report.groups import MOST
 from fincompress.report.figures.style import INK, colours, heat_map, panel_grid, shown
+from fincompress.report.groups import MOST
 
 
 def f1_changes(records: dict[str, dict], margin: float) -> Figure:
@@ -107,7 +107,7 @@ def f1_by_group(breakdown: pd.DataFrame, variants: list[str], group: str) -> Fig
 
 
 def _with_others(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of one group of breakdown.csv, of which those of the values with the fewest test rows are one, their mean."""
+    """Rows of one group of breakdown.csv; those of the values with the fewest test rows become one, their mean."""
     counts = rows.drop_duplicates("value").set_index("value")["rows"].sort_values(ascending=False, kind="stable")
     few = counts.index[MOST:]
     if len(few) <= 1:
