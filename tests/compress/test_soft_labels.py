@@ -174,7 +174,7 @@ def test_objective_reads_the_batch_and_leaves_it_whole(checkpoint):
 
 
 def test_balanced_classes_weigh_as_scikit_learn_weighs_them(batch):
-    student, teacher, labels = batch
+    student, _, labels = batch
     counts = np.bincount(labels, minlength=3)
     expected = len(labels) / (np.count_nonzero(counts) * counts)
     weights = balanced_weights([*labels.tolist(), NO_LABEL], 3)

@@ -5,15 +5,17 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import ROOT
+from ruamel.yaml import YAML
 from test_fuzz import params
 
 from fincompress.benchmark.significance import bootstrap_intervals
 from fincompress.core.errors import InputError
-from fincompress.core.sections import PhrasebankParams
+from fincompress.core.sections import PhrasebankParams, PrepareParams
 from fincompress.data.financial import read_phrasebank
 from fincompress.data.further import read_unlabelled
 from fincompress.data.readers import read_files
-from fincompress.data.splits import clean_own_splits
+from fincompress.data.splits import clean_own_splits, split
 from fincompress.report.figures.quality import confusion_matrices
 from fincompress.report.groups import largest
 
@@ -110,3 +112,15 @@ def test_77_labels_take_seconds_and_a_readable_figure():
     figure.canvas.draw()
     assert len(figure.axes[0].get_xticks()) == 21 and max(figure.get_size_inches()) < 30
     assert len(largest({str(number): number for number in range(300)})) == 21
+
+
+def test_rows_of_a_group_stay_in_one_split():
+    values = YAML(typ="safe").load(ROOT / "params.yaml")["prepare"]
+    frame = pd.DataFrame({"text": [f"t{row}" for row in range(300)], "id": [str(row) for row in range(300)]})
+    frame = frame.assign(
+        label=["bad", "good"] * 150, source="s", phenomenon="", group=[str(row // 5) for row in range(300)]
+    )
+    parts = split(frame, ["bad", "good"], PrepareParams(**values), 0)
+    assert sum(len(part) for part in parts.values()) == 300
+    assert sum(part["group"].nunique() for part in parts.values()) == 60
+    assert len(parts["test"]) == pytest.approx(90, abs=10) and len(parts["val"]) == pytest.approx(36, abs=10)
