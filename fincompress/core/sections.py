@@ -46,13 +46,9 @@ class FilesParams(Section):
         return self.split_column is not None or self.files_are_splits
 
     @model_validator(mode="after")
-    def _labels_are_distinct(self):
+    def _labels_are_distinct_and_the_encoding_is_known(self):
         if len({label.casefold() for label in self.labels}) < len(self.labels):
             raise ValueError("labels must differ from one another, whatever their case")
-        return self
-
-    @model_validator(mode="after")
-    def _encoding_is_known(self):
         try:
             "".encode(self.encoding or "utf-8")
         except (LookupError, UnicodeError):
