@@ -107,7 +107,7 @@ def _labelled_row(where: str, row: dict, params: "FilesParams", key: Callable[[s
         raise InputError(
             f"{where}: unknown label {row[params.label_column]!r}; {key('labels')} has {', '.join(params.labels)}{ids}"
         )
-    source, phenomenon = (" ".join(value(f"{name}_column").split()) for name in ("source", "phenomenon"))
+    source, phenomenon = (" ".join(value(name).split()) for name in ("source_column", "phenomenon_column"))
     picked = {"text": text, "label": label, "source": source, "phenomenon": phenomenon}
     if params.group_column is not None:
         picked["group"] = value("group_column")
