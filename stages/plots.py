@@ -15,6 +15,9 @@ from fincompress.report.figures.drawing import figures
 from fincompress.report.figures.style import STYLE
 from fincompress.report.results import load_results
 
+TEXTS = ("id", "label", "reference", "predicted")
+"""Columns of flips.csv that hold text, even if that is a number."""
+
 
 @dataclass(frozen=True)
 class Needs:
@@ -37,7 +40,7 @@ def main(data: Path = Path("data"), metrics: Path = Path("metrics"), folder: Pat
                 figure.savefig(path, dpi=params.plots.dpi)
             pictures[name] = page.svg(figure)
             plt.close(figure)
-    flips = pd.read_csv(folder / "tables" / "flips.csv", dtype={"id": str}, keep_default_na=False)
+    flips = pd.read_csv(folder / "tables" / "flips.csv", dtype={name: str for name in TEXTS}, keep_default_na=False)
     about = read_json(metrics / "about" / "data.json")
     text = page.render(results, pictures, flips, test, labels, about, params.report.sentences)
     write_text(folder / "report.html", text)

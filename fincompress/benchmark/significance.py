@@ -3,6 +3,7 @@
 import numpy as np
 
 CONFIDENCE = 0.95
+_AT_ONCE = 2_000_000  # drawn counts that are held in memory: with many labels there are thousands of kinds of rows
 
 
 def macro_f1_of_counts(counts: np.ndarray, labels: np.ndarray, predictions: np.ndarray) -> np.ndarray:
@@ -45,19 +46,25 @@ def bootstrap_intervals(
     rows = np.unique(columns, return_inverse=True)[1]
     kinds, counts = np.unique(rows.reshape(columns.shape), axis=1, return_counts=True)
     label, *own, other = kinds  # [kinds] each
-    drawn = np.random.default_rng(seed).multinomial(counts.sum(), counts / counts.sum(), size=resamples)
-    scores = {
-        key: (
-            np.mean([macro_f1_of_counts(table, label, said) for said in own], axis=0),
-            macro_f1_of_counts(table, label, other),
-        )
-        for key, table in (("seen", counts[None]), ("drawn", drawn))
-    }
+
+    def scored(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Macro F1 of the predictions, their mean where there are several, and of the reference, [samples] each."""
+        each = [macro_f1_of_counts(table, label, said) for said in own]
+        return np.mean(each, axis=0), macro_f1_of_counts(table, label, other)
+
+    generator, shares = np.random.default_rng(seed), counts / counts.sum()
+    size = max(1, _AT_ONCE // len(counts))
+    drawn = [
+        scored(generator.multinomial(counts.sum(), shares, size=min(size, resamples - start)))
+        for start in range(0, resamples, size)
+    ]
+    own_scores, other_scores = (np.concatenate(part) for part in zip(*drawn, strict=True))
     tail = 50 * (1 - CONFIDENCE)
     bounds = [tail, 100 - tail]
-    low, high = np.percentile(scores["drawn"][0], bounds)
-    low_change, high_change = np.percentile(scores["drawn"][0] - scores["drawn"][1], bounds)
-    value = float(scores["seen"][0][0] - scores["seen"][1][0])
+    low, high = np.percentile(own_scores, bounds)
+    low_change, high_change = np.percentile(own_scores - other_scores, bounds)
+    seen, seen_reference = scored(counts[None])
+    value = float(seen[0] - seen_reference[0])
     return {
         "macro_f1_ci": {"low": float(low), "high": float(high)},
         "macro_f1_change": {"value": value, "low": float(low_change), "high": float(high_change)},

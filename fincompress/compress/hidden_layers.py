@@ -27,7 +27,7 @@ from datasets import Dataset
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from fincompress.compress.soft_labels import hinton_loss
+from fincompress.compress.soft_labels import batch_loss, model_inputs
 from fincompress.core.errors import InputError
 from fincompress.core.files import atomic_folder
 from fincompress.core.processes import is_main, wait
@@ -262,11 +262,6 @@ def intermediates(model: PreTrainedModel, inputs: Mapping[str, torch.Tensor], co
     )
 
 
-def model_inputs(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The part of a training batch that the model itself takes."""
-    return {name: tensor for name, tensor in batch.items() if name not in ("labels", "teacher_logits", "row")}
-
-
 def add_projections(student: PreTrainedModel, teacher_width: int, states: int) -> None:
     """Give the student a learned projection to the teacher's width for every hidden state that is compared.
 
@@ -302,7 +297,7 @@ def intermediate_objective(params: IkdParams, compared: Compared, targets: Targe
         projected = torch.stack([projection(hidden[:, i]) for i, projection in enumerate(projections)], dim=1)
         teacher_hidden, teacher_attention = targets(batch)
         mask = batch["attention_mask"]
-        loss = hinton_loss(logits, batch["teacher_logits"], batch["labels"], params.temperature, params.alpha)
+        loss = batch_loss(logits, batch, params.temperature, params.alpha)
         terms = {
             "hidden": (params.lambda_hidden, hidden_mse(projected[:, first:], teacher_hidden[:, first:], mask)),
             "attention": (params.lambda_attention, attention_mse(attention, teacher_attention, mask)),

@@ -8,13 +8,18 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from fincompress.networks.batches import NO_LABEL
+from fincompress.networks.batches import CLASS_WEIGHTS
 from fincompress.networks.logits import model_logits
-from fincompress.networks.training import Objective
+from fincompress.networks.training import Objective, true_label_loss
 
 
 def hinton_loss(
-    student_logits: torch.Tensor, teacher_logits: torch.Tensor, labels: torch.Tensor, temperature: float, alpha: float
+    student_logits: torch.Tensor,
+    teacher_logits: torch.Tensor,
+    labels: torch.Tensor,
+    temperature: float,
+    alpha: float,
+    class_weights: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """`alpha · T² · KL(teacher ‖ student) + (1 - alpha) · CE` (Hinton et al. 2015, arXiv:1503.02531).
 
@@ -24,6 +29,7 @@ def hinton_loss(
     Args:
         student_logits, teacher_logits: [batch, labels].
         labels: [batch] of ids, or `NO_LABEL`.
+        class_weights: [labels], of the true labels' part (see `training.true_label_loss`).
 
     Returns:
         The mean over the batch.
@@ -34,17 +40,28 @@ def hinton_loss(
         reduction="batchmean",
         log_target=True,
     )
-    hard = functional.cross_entropy(student_logits, labels, ignore_index=NO_LABEL, reduction="sum") / len(labels)
+    hard = true_label_loss(student_logits, labels, class_weights)
     return alpha * temperature**2 * soft + (1 - alpha) * hard
+
+
+def batch_loss(logits: torch.Tensor, batch: dict[str, torch.Tensor], temperature: float, alpha: float) -> torch.Tensor:
+    """`hinton_loss` of a student's logits for a training batch, which says how classes are weighed, if they are."""
+    weights = batch.get(CLASS_WEIGHTS)
+    return hinton_loss(logits, batch["teacher_logits"], batch["labels"], temperature, alpha, weights)
+
+
+def model_inputs(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The part of a training batch that the model itself takes."""
+    others = ("labels", "teacher_logits", "row", CLASS_WEIGHTS)
+    return {name: tensor for name, tensor in batch.items() if name not in others}
 
 
 def soft_label_objective(temperature: float, alpha: float) -> Objective:
     """The training objective of `kd`, for batches with a `teacher_logits` column."""
 
     def objective(model, batch):
-        inputs = {name: tensor for name, tensor in batch.items() if name not in ("labels", "teacher_logits")}
-        outputs = model(**inputs)
-        return hinton_loss(outputs.logits, batch["teacher_logits"], batch["labels"], temperature, alpha), outputs
+        outputs = model(**model_inputs(batch))
+        return batch_loss(outputs.logits, batch, temperature, alpha), outputs
 
     return objective
 

@@ -15,9 +15,9 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from fincompress.compress.factorised_embeddings import check_factorisable, factorised
-from fincompress.compress.hidden_layers import Compared, Targets, hidden_mse, model_inputs, teacher_targets
+from fincompress.compress.hidden_layers import Compared, Targets, hidden_mse, teacher_targets
 from fincompress.compress.pruning import importance_of, scoring_rows, take_out
-from fincompress.compress.soft_labels import hinton_loss
+from fincompress.compress.soft_labels import batch_loss, model_inputs
 from fincompress.compress.student import choose_layers, copy_layers, select_layers
 from fincompress.compress.vocabulary import fixed_front, prune_embedding, prune_vocabulary, rows_of
 from fincompress.core.errors import InputError
@@ -187,7 +187,7 @@ def tiny_objective(params: TinyParams, targets: Targets | None) -> Objective:
     def objective(model, batch):
         inputs = model_inputs(batch)
         outputs, hidden = (model(**inputs), ()) if targets is None else with_states(model, inputs)
-        loss = hinton_loss(outputs.logits, batch["teacher_logits"], batch["labels"], params.temperature, params.alpha)
+        loss = batch_loss(outputs.logits, batch, params.temperature, params.alpha)
         if targets is not None:
             states = torch.stack(hidden[1:], dim=1)  # [batch, layers, seq, width]
             loss = loss + params.lambda_hidden * hidden_mse(states, targets(batch)[0], batch["attention_mask"])

@@ -4,6 +4,7 @@ The file is read as YAML 1.2 (by ruamel.yaml, as in DVC), so that the `2e-05` th
 """
 
 import difflib
+import os
 from abc import abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ from fincompress.core.sections import (
 )
 from fincompress.core.variants import measured_names, saved_names
 
+_OUTPUTS = ("data", "models", "metrics", "plots")
+"""Folders of what the stages write: DVC deletes what is in them before a stage runs."""
 Needs = TypeVar("Needs")
 """A dataclass whose fields are what a stage reads from params.yaml: top-level keys, or others named by a `Key`."""
 
@@ -93,6 +96,19 @@ class AnyParams(Section):
             source = getattr(getattr(self, network.name), "source", None)
             if source is not None and source not in (known := pipeline.sources(network.name)):
                 raise ValueError(f"{network.name}.source: expected one of {', '.join(known)} (got {source!r})")
+        return self
+
+    @model_validator(mode="after")
+    def _no_input_is_in_an_output(self):
+        teacher = getattr(self, PIPELINES[self.pipeline].reference)
+        named = {"evaluate.extra": self.evaluate.extra, "teacher.checkpoint": [teacher.checkpoint]}
+        if isinstance(self, SideBySideParams):
+            named |= {"kd.transfer": self.kd.transfer, "prepare.files.path": [self.prepare.files.path]}  # type: ignore[attr-defined]
+        for key, paths in named.items():
+            for path in paths:
+                inside = os.path.relpath(os.path.realpath(path), os.path.realpath(".")).split(os.sep)[0]
+                if inside in _OUTPUTS and (key != "teacher.checkpoint" or Path(path).exists()):
+                    raise ValueError(f"{key}: {path} is in {inside}/, which DVC empties; move it out of there")
         return self
 
     @model_validator(mode="after")

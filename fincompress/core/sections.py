@@ -9,6 +9,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(min_length=1)]
+Column = Annotated[int, Field(ge=0)] | Name
+"""A column of a table by its name, or by its place where the table has no header."""
 Importance = Literal["entropy", "attention", "magnitude", "gradient", "fisher", "random"]
 """How heads are scored before the least important go."""
 FINANCIAL_LABELS = ["negative", "neutral", "positive"]
@@ -27,16 +29,45 @@ class FilesParams(Section):
     """Where `prepare.source: files` finds its rows."""
 
     path: Name
-    text_column: Name
-    label_column: Name
-    source_column: Name | None
-    phenomenon_column: Name | None
+    files_are_splits: bool = False
+    encoding: Name | None = None
+    header: bool = True
+    text_column: Column
+    label_column: Column
+    source_column: Column | None
+    phenomenon_column: Column | None
+    group_column: Column | None = None
+    split_column: Column | None = None
     labels: Annotated[list[Name], Field(min_length=2)]
 
+    @property
+    def own_splits(self) -> bool:
+        """Whether the files say which split a row is in."""
+        return self.split_column is not None or self.files_are_splits
+
     @model_validator(mode="after")
-    def _labels_are_distinct(self):
+    def _labels_are_distinct_and_the_encoding_is_known(self):
         if len({label.casefold() for label in self.labels}) < len(self.labels):
             raise ValueError("labels must differ from one another, whatever their case")
+        try:
+            "".encode(self.encoding or "utf-8")
+        except (LookupError, UnicodeError):
+            raise ValueError(f"encoding: {self.encoding!r} is none that Python knows, such as cp1252") from None
+        return self
+
+    @model_validator(mode="after")
+    def _columns_have_names_or_places(self):
+        kind, should = (str, "a name") if self.header else (int, "a place, counted from 0, as header is false")
+        for key in ("text", "label", "source", "phenomenon", "group", "split"):
+            column = getattr(self, f"{key}_column")
+            if column is not None and not isinstance(column, kind):
+                raise ValueError(f"{key}_column: expected {should} (got {column!r})")
+        return self
+
+    @model_validator(mode="after")
+    def _splits_are_said_in_one_way(self):
+        if sum([self.split_column is not None, self.files_are_splits, self.group_column is not None]) > 1:
+            raise ValueError("split_column, files_are_splits and group_column exclude one another; choose one")
         return self
 
 
@@ -91,6 +122,19 @@ class PrepareParams(Section):
     exclude_from_test: list[Name]
     max_rows: Annotated[int, Field(ge=1)] | None
 
+    @property
+    def own_splits(self) -> bool:
+        """Whether the data come with splits of their own."""
+        return self.source == "files" and self.files.own_splits
+
+    @model_validator(mode="after")
+    def _own_splits_are_kept(self):
+        if self.own_splits and self.exclude_from_test:
+            raise ValueError(
+                "exclude_from_test: the files say themselves which rows are in the test split; set it to []"
+            )
+        return self
+
 
 class AgNewsParams(Section):
     """The `prepare` stage of a recipe on AG News; no path means the hub. The test rows are the official ones."""
@@ -114,6 +158,7 @@ class TrainingParams(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)] | None
     freeze_word_embeddings: bool
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)]
+    class_weights: Literal["balanced"] | None = None
 
 
 class TeacherParams(TrainingParams):

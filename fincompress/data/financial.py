@@ -7,6 +7,7 @@ licences before shipping a model that was trained on them.
 
 import json
 import math
+import re
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
@@ -19,6 +20,7 @@ from fincompress.core.errors import InputError
 from fincompress.core.files import checksums
 from fincompress.core.sections import FINANCIAL_LABELS, FiqaParams, PhrasebankParams
 from fincompress.data.prepared import normalise
+from fincompress.data.tables import without_surrogates
 
 PHRASEBANK, FIQA = "financial_phrasebank", "fiqa"
 _ARCHIVE = "data/FinancialPhraseBank-v1.0.zip"
@@ -67,12 +69,20 @@ def read_phrasebank(params: PhrasebankParams) -> tuple[pd.DataFrame, dict]:
     where, content = _archived(path, member) if path.suffix.lower() == ".zip" else (str(path), path.read_bytes())
     rows = [
         (f"{PHRASEBANK}-{number}", text, label, PHRASEBANK, "")
-        for number, text, label in _sentences(where, content.decode("latin-1"))
+        for number, text, label in _sentences(where, _decoded(content))
     ]
     if not rows:
         raise InputError(f"{where}: no sentences")
     frame = pd.DataFrame(rows, columns=["id", "text", "label", "source", "phenomenon"])
     return frame, {**origin, "files": checksums([path]), "agreement": params.agreement}
+
+
+def _decoded(content: bytes) -> str:
+    """The text of a file that is in Latin-1, as published, or was saved anew as UTF-8."""
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
 
 
 def _archived(path: Path, member: str) -> tuple[str, bytes]:
@@ -90,7 +100,7 @@ def _archived(path: Path, member: str) -> tuple[str, bytes]:
 
 def _sentences(where: str, content: str) -> Iterable[tuple[int, str, str]]:
     """(line number, text, label) of every line `text@label`."""
-    for number, line in enumerate(content.split("\n"), start=1):
+    for number, line in enumerate(re.split(r"\r\n|\r|\n", content), start=1):
         if not line.strip():
             continue
         text, _, label = line.rpartition("@")
@@ -144,8 +154,8 @@ def _hub_scores(snapshot: hub.Snapshot) -> list[tuple[str, float]]:
 def _json_scores(file: Path) -> list[tuple[str, float]]:
     """(sentence, score) of every target in an original file, `{id: {"sentence", "info": [{"sentiment_score"}]}}`."""
     try:
-        records = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        records = without_surrogates(json.loads(file.read_text(encoding="utf-8-sig")))
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{file}: not JSON in UTF-8: {error}") from None
     if not isinstance(records, dict) or not records:
         raise InputError(f"{file}: expected an object of records by id")

@@ -12,7 +12,8 @@ import pandas as pd
 from fincompress.core.errors import InputError
 from fincompress.core.sections import FilesParams
 from fincompress.data.prepared import SPLITS, normalise, read_split
-from fincompress.data.readers import read_files, read_rows
+from fincompress.data.readers import read_files
+from fincompress.data.tables import cell_text, read_rows
 
 
 def read_transfer(files: list[str], data: Path) -> pd.DataFrame:
@@ -44,10 +45,10 @@ def read_unlabelled(file: Path, key: str = "kd.transfer", column: str = "text") 
         missing = [where for where, row in rows if column not in row]
         if missing:
             raise InputError(f"{file}, {missing[0]}: no column `{column}` ({key})")
-        lines = ["" if pd.isna(row[column]) else str(row[column]) for _, row in rows]
+        lines = [cell_text(row[column], f"{file}, {where}, column `{column}`") for where, row in rows]
     else:
         try:
-            lines = file.read_text(encoding="utf-8-sig").splitlines()
+            lines = file.read_text(encoding="utf-8-sig").split("\n")  # `splitlines` also parts at U+2028 and the like
         except UnicodeDecodeError as error:
             raise InputError(f"{file}: not UTF-8 (byte {error.start}); convert it first ({key})") from None
     texts = [" ".join(line.split()) for line in lines if line.strip()]

@@ -1,12 +1,12 @@
-"""Read the user's files of texts, whether CSV, TSV, JSONL or Parquet, and name every bad row."""
+"""Read the user's files of labelled texts, one or a folder of them, and name every bad row."""
 
-import csv
-import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fincompress.core.errors import InputError
+from fincompress.data.tables import SUFFIXES, cell_text, read_rows
 
 if TYPE_CHECKING:  # serving reads rows without either
     import pandas as pd
@@ -14,132 +14,131 @@ if TYPE_CHECKING:  # serving reads rows without either
     from fincompress.core.sections import FilesParams
 
 COLUMNS = ["id", "text", "label", "source", "phenomenon"]
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+SPLIT_NAMES = {"train": "train", "val": "val", "test": "test", "valid": "val", "validation": "val", "dev": "val"}
+"""What a split may be called in a file -> its name here."""
+_FIRST_WORD = re.compile("[a-z]+")
+_WHOLE_NUMBER = re.compile(r"(-?\d+)(?:\.0*)?")
 
 
 def read_files(params: "FilesParams", key: Callable[[str], str] = "prepare.files.{}".format) -> "pd.DataFrame":
-    """Read one CSV, TSV, JSONL or Parquet file of labelled texts, or every such file in a folder.
+    """Read labelled texts from CSV, TSV, JSONL or Parquet files, or from every such file in a folder.
 
     Args:
         key: maps a parameter's name to its key in params.yaml, for errors.
 
     Returns:
-        The columns `COLUMNS`, all strings.
+        The columns `COLUMNS`, all strings; also `group` where `group_column` is set, and `split` (train, val or test)
+        where `split_column` or `files_are_splits` is.
 
     Raises:
         InputError: names the file and row that cannot be used.
     """
     import pandas as pd
 
-    path = Path(params.path)
-    if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
-        if not files:
-            raise InputError(f"{path}: holds no {', '.join(SUFFIXES)} file ({key('path')})")
-    elif path.is_file():
-        files = [path]
-    else:
+    files = _named_files(Path(params.path), key)
+    rows = [row for file, name in files.items() for row in _labelled_rows(file, name, params, key)]
+    if not rows:
+        raise InputError(f"{params.path}: no rows ({key('path')})")
+    return pd.DataFrame(rows)
+
+
+def _named_files(path: Path, key: Callable[[str], str]) -> dict[Path, str]:
+    """The files that a path stands for, each with a name of its own: the path below the folder.
+
+    The name has no suffix, unless files differ in nothing else. A single file is called by its stem.
+    """
+    if path.is_file():
+        return {path: path.stem}
+    if not path.is_dir():
         raise InputError(f"{path}: not found ({key('path')})")
-    rows = [_labelled_row(file, where, row, params, key) for file in files for where, row in read_rows(file)]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    shown = (file for file in path.rglob("*") if not any(part.startswith(".") for part in file.relative_to(path).parts))
+    files = sorted(file for file in shown if file.suffix.lower() in SUFFIXES and file.is_file())
+    if not files:
+        raise InputError(f"{path}: holds no {', '.join(SUFFIXES)} file ({key('path')})")
+    plain = [file.relative_to(path).with_suffix("").as_posix() for file in files]
+    return {
+        file: name if plain.count(name) == 1 else file.relative_to(path).as_posix()
+        for file, name in zip(files, plain, strict=True)
+    }
 
 
-def _labelled_row(file: Path, where: str, row: dict, params: "FilesParams", key: Callable[[str], str]) -> list[str]:
-    """Pick and check the configured columns of one raw row."""
-    import pandas as pd
+def _labelled_rows(file: Path, name: str, params: "FilesParams", key: Callable[[str], str]) -> Iterator[dict[str, str]]:
+    """The configured columns of every row of a file, by the names of `COLUMNS`.
 
-    def value(column: str, parameter: str) -> str:
+    Args:
+        name: what ids begin with, and where the rows come from if no column says so.
+    """
+    split = {"split": _split_of_name(file, name, key)} if params.files_are_splits else {}
+    encoding_key = key("encoding") if key("encoding").endswith(".encoding") else None
+    rows = read_rows(file, params.encoding, params.header, may_be_empty=True, encoding_key=encoding_key)
+    for where, row in rows:
+        picked = _labelled_row(f"{file}, {where}", row, params, key)
+        if params.source_column is None:
+            picked["source"] = name
+        yield {"id": f"{name}-{where.split()[-1]}", **picked, **split}
+
+
+def _split_of_name(file: Path, name: str, key: Callable[[str], str]) -> str:
+    """The split of a file that is called, or lies in a folder that is called, train-1, validation or Test."""
+    first = _FIRST_WORD.match(name.casefold())
+    if first is None or first[0] not in SPLIT_NAMES:
+        raise InputError(f"{file}: its name begins with none of train, val and test ({key('files_are_splits')})")
+    return SPLIT_NAMES[first[0]]
+
+
+def _labelled_row(where: str, row: dict, params: "FilesParams", key: Callable[[str], str]) -> dict[str, str]:
+    """Pick and check the configured columns of one raw row, all but its id."""
+
+    def value(parameter: str) -> str:
+        column = getattr(params, parameter)
+        if column is None:
+            return ""
         if column not in row:
             found = ", ".join(map(str, row)) or "none"
-            raise InputError(f"{file}, {where}: no column `{column}` ({key(parameter)}); columns found: {found}")
-        return "" if pd.isna(row[column]) else str(row[column]).strip()
+            raise InputError(f"{where}: no column `{column}` ({key(parameter)}); columns found: {found}")
+        return cell_text(row[column], f"{where}, column `{column}`")
 
-    text = value(params.text_column, "text_column")
+    text = value("text_column")
     if not text:
-        raise InputError(f"{file}, {where}: empty text in column `{params.text_column}`; remove or fill the row")
-    label = _label_name(value(params.label_column, "label_column"), params.labels)
+        raise InputError(f"{where}: empty text in column `{params.text_column}`; remove or fill the row")
+    label = _label_name(value("label_column"), params.labels)
     if label is None:
+        ids = "" if _numbered(params.labels) else f" (or their ids 0 to {len(params.labels) - 1})"
         raise InputError(
-            f"{file}, {where}: unknown label {row[params.label_column]!r}; {key('labels')} has "
-            f"{', '.join(params.labels)} (or their ids 0 to {len(params.labels) - 1})"
+            f"{where}: unknown label {row[params.label_column]!r}; {key('labels')} has {', '.join(params.labels)}{ids}"
         )
-    source = value(params.source_column, "source_column") if params.source_column else file.stem
-    phenomenon = value(params.phenomenon_column, "phenomenon_column") if params.phenomenon_column else ""
-    return [f"{file.stem}-{where.split()[-1]}", text, label, source, phenomenon]
+    source, phenomenon = (" ".join(value(name).split()) for name in ("source_column", "phenomenon_column"))
+    picked = {"text": text, "label": label, "source": source, "phenomenon": phenomenon}
+    if params.group_column is not None:
+        picked["group"] = value("group_column")
+    if params.split_column is not None:
+        split = value("split_column")
+        if split.casefold() not in SPLIT_NAMES:
+            raise InputError(f"{where}: unknown split {split!r} ({key('split_column')}); expected train, val or test")
+        picked["split"] = SPLIT_NAMES[split.casefold()]
+    return picked
 
 
 def _label_name(value: str, labels: list[str]) -> str | None:
-    """The label whose name (in any case) or id is `value`; None if there is none."""
-    by_name = {label.casefold(): label for label in labels}
-    if value.casefold() in by_name:
-        return by_name[value.casefold()]
-    number = value.removesuffix(".0")  # a Parquet column with gaps stores ids as floats
-    return labels[int(number)] if number.isdecimal() and int(number) < len(labels) else None
+    """The label whose name (in any case) is `value`, or whose id, where no label is named by a number; else None.
 
-
-def read_rows(file: Path) -> Iterator[tuple[str, dict]]:
-    """Yield (`row 7` or `line 7`, the row as a mapping) for each row of a file.
-
-    Raises:
-        InputError: the file is unreadable, malformed or empty.
+    A column of numbers with gaps holds `1.0` for 1, in Parquet as in what pandas writes.
     """
-    readers = {".csv": _csv_rows, ".tsv": _csv_rows, ".jsonl": _jsonl_rows, ".parquet": _parquet_rows}
-    reader = readers.get(file.suffix.lower())
-    if reader is None:
-        raise InputError(f"{file}: unknown kind of file; expected one of {', '.join(SUFFIXES)}")
-    empty = True
-    try:
-        for where, row in reader(file):
-            empty = False
-            yield where, row
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file}: not UTF-8 (byte {error.start} after the last good row); convert it first") from None
-    if empty:
-        raise InputError(f"{file}: no rows")
+    for form in (str.casefold, _number):
+        by_name = {form(label): label for label in labels}
+        if form(value) in by_name:
+            return by_name[form(value)]
+    number = _number(value)
+    is_id = number.isdecimal() and int(number) < len(labels) and not _numbered(labels)
+    return labels[int(number)] if is_id else None
 
 
-def _csv_rows(file: Path) -> Iterator[tuple[str, dict]]:
-    with file.open(encoding="utf-8-sig", newline="") as lines:
-        reader = csv.reader(lines, delimiter="\t" if file.suffix.lower() == ".tsv" else ",", strict=True)
-        try:
-            header = next(reader, None)
-            if header is None:
-                return
-            if len(set(header)) < len(header):
-                raise InputError(f"{file}, line 1: a column name occurs twice: {', '.join(header)}")
-            for cells in reader:
-                if not cells:  # a blank line
-                    continue
-                if len(cells) != len(header):
-                    raise InputError(
-                        f"{file}, line {reader.line_num}: {len(cells)} fields where the header has {len(header)}; "
-                        "quote texts that contain the separator"
-                    )
-                yield f"line {reader.line_num}", dict(zip(header, cells, strict=True))
-        except csv.Error as error:
-            raise InputError(f"{file}, line {reader.line_num}: {error}") from None
+def _number(value: str) -> str:
+    """A whole number without its decimal point; anything else as it is, casefolded."""
+    match = _WHOLE_NUMBER.fullmatch(value)
+    return match[1] if match else value.casefold()
 
 
-def _jsonl_rows(file: Path) -> Iterator[tuple[str, dict]]:
-    with file.open(encoding="utf-8-sig") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise InputError(f"{file}, line {number}: not JSON: {error.msg}") from None
-            if not isinstance(row, dict):
-                raise InputError(f"{file}, line {number}: expected an object, found {type(row).__name__}")
-            yield f"line {number}", row
-
-
-def _parquet_rows(file: Path) -> Iterator[tuple[str, dict]]:
-    import pandas as pd
-
-    try:
-        frame = pd.read_parquet(file)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file}: not readable as Parquet: {error}") from None
-    for number, row in enumerate(frame.to_dict("records"), start=1):
-        yield f"row {number}", row
+def _numbered(labels: list[str]) -> bool:
+    """Whether a label is named by a number, so that a number in a file is no id."""
+    return any(_WHOLE_NUMBER.fullmatch(label) for label in labels)

@@ -7,6 +7,8 @@ import pandas as pd
 from datasets import Dataset, concatenate_datasets
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
+CLASS_WEIGHTS = "class_weights"
+"""In a training batch, the weight of each class, [labels], where classes are weighed."""
 NO_LABEL = -100
 """The label id of a row without a label, which PyTorch's losses ignore."""
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 from dvclive import Live
+from torch.nn import functional
 from transformers import (
     EarlyStoppingCallback,
     EvalPrediction,
@@ -24,6 +25,7 @@ from transformers import (
 from fincompress.core.files import atomic_folder, read_json, remove_folder
 from fincompress.core.processes import is_main, processes
 from fincompress.core.sections import TrainingParams
+from fincompress.networks.batches import CLASS_WEIGHTS, NO_LABEL
 from fincompress.networks.scores import scores
 
 CURVES = {
@@ -34,7 +36,8 @@ CURVES = {
 }
 
 Objective = Callable[[PreTrainedModel, dict[str, torch.Tensor]], tuple[torch.Tensor, object]]
-"""Maps (model, batch) to (loss, the model's outputs). The batch holds `labels` and any extra columns."""
+"""Maps (model, batch) to (loss, the model's outputs). The batch holds `labels`, any extra columns and, where the
+params weigh classes, `CLASS_WEIGHTS` ([labels]), for `true_label_loss`."""
 
 
 def train(
@@ -59,8 +62,7 @@ def train(
     `core.processes`) share every batch.
 
     Args:
-        objective: the training loss; the model's own cross-entropy if None. The validation loss is always
-            cross-entropy.
+        objective: the training loss; cross-entropy if None. The validation loss is always cross-entropy, unweighted.
         curves: folder for the learning curves (TSV files, one point per epoch).
         callbacks: further callbacks for the Trainer.
 
@@ -81,6 +83,9 @@ def train(
         callbacks=[EarlyStoppingCallback(params.patience), _Curves(scratch / "curves", params.epochs), *callbacks],
     )
     trainer.objective = objective
+    if params.class_weights == "balanced":
+        trainer.class_weights = balanced_weights(train_set["labels"], len(model.config.id2label or {}))
+        trainer.objective = objective or _true_label_objective
     trainer.remove_callback(PrinterCallback)  # `_Curves` prints one line per epoch
     if params.epochs == 0:
         summary = {"val_macro_f1": trainer.evaluate()["eval_macro_f1"], "best_epoch": 0, "epochs": 0}
@@ -100,6 +105,35 @@ def train(
     _publish_curves(scratch / "curves", curves)
     model.eval()
     return summary
+
+
+def balanced_weights(labels: Sequence[int], count: int) -> torch.Tensor:
+    """A weight for each class, [count], with which every class counts alike, and a row 1 on average.
+
+    That is rows / (classes · rows of the class), over the classes that occur, as in King & Zeng (2001) and
+    scikit-learn; rows without a label are left out.
+    """
+    rows = np.bincount([label for label in labels if label != NO_LABEL], minlength=count)
+    weights = rows.sum() / (np.count_nonzero(rows) * np.maximum(rows, 1))
+    return torch.tensor(np.where(rows > 0, weights, 1.0), dtype=torch.float32)
+
+
+def true_label_loss(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
+    """Cross-entropy with the true labels, a mean over all rows of the batch, also those without a label.
+
+    Args:
+        logits: [batch, labels].
+        labels: [batch] of ids, or `NO_LABEL`.
+        weights: [labels] of each class, if they are not alike. They do not change what is divided by, so that a batch
+            of rare labels weighs more than one of common ones.
+    """
+    loss = functional.cross_entropy(logits, labels, weights, ignore_index=NO_LABEL, reduction="sum")
+    return loss / len(labels)
+
+
+def _true_label_objective(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, object]:
+    outputs = model(**{name: tensor for name, tensor in batch.items() if name not in ("labels", CLASS_WEIGHTS)})
+    return true_label_loss(outputs.logits, batch["labels"], batch[CLASS_WEIGHTS]), outputs
 
 
 def _validation_scores(result: EvalPrediction) -> dict[str, float]:
@@ -173,11 +207,14 @@ class _ObjectiveTrainer(Trainer):
     """Trainer whose training loss is an `Objective`; evaluation keeps the model's own cross-entropy."""
 
     objective: Objective | None = None
+    class_weights: torch.Tensor | None = None
     model_accepts_loss_kwargs = False  # the loss is a mean over the batch, whatever the model would accept
 
     def compute_loss(self, model, inputs, return_outputs=False, **kwargs):  # type: ignore[override]  # takes them by name
         if self.objective is None or not model.training:
             return super().compute_loss(model, inputs, return_outputs=return_outputs)
+        if self.class_weights is not None:
+            inputs = {**inputs, CLASS_WEIGHTS: self.class_weights.to(inputs["labels"].device)}
         loss, outputs = self.objective(model, inputs)
         return (loss, outputs) if return_outputs else loss
 

@@ -14,6 +14,7 @@ from fincompress.core.registry import pipeline_of
 from fincompress.core.runtimes import RUNTIMES
 from fincompress.core.variants import Variant
 from fincompress.report import tables
+from fincompress.report.groups import largest_counts
 from fincompress.report.results import Results
 from fincompress.report.templating import template
 
@@ -54,6 +55,7 @@ def card(variant: Variant, results: Results, data: dict, source: str, chosen_lic
         groups=_groups(results, variant.name),
         results=results,
         data=data,
+        train_sources=largest_counts(data["sources"]["train"]),
         source=source,
         data_sets=[DATA_SETS[name] for name in data["sources"]["train"] if name in DATA_SETS],
         origins=_origins(variant, results.models),

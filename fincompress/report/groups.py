@@ -2,10 +2,23 @@
 
 import pandas as pd
 
+from fincompress.core.groups import MOST_GROUPS, OTHERS
 from fincompress.core.runtimes import FLOOR
 from fincompress.report.results import Results
 
 NAMED = 2  # groups at each end, in a sentence
+
+
+def largest_counts(counts: dict[str, int]) -> dict[str, int]:
+    """Name -> rows, all but the `MOST_GROUPS` largest of which are one entry, such as `180 others`."""
+    if len(counts) <= MOST_GROUPS:
+        return counts
+    order = sorted(counts, key=lambda name: -counts[name])
+    rest = order[MOST_GROUPS:]
+    return {
+        **{name: counts[name] for name in order[:MOST_GROUPS]},
+        f"{len(rest)} {OTHERS}": sum(counts[name] for name in rest),
+    }
 
 
 def by_group(results: Results, group: str) -> str:
@@ -21,7 +34,8 @@ def by_group(results: Results, group: str) -> str:
         "|---|" + "--:|" * (1 + len(shown)),
     ]
     for value, row in table.iterrows():
-        lines.append(f"| `{value}` | {row['rows']:.0f} | {' | '.join(f'{row[name]:.2f}' for name in shown)} |")
+        name = str(value).replace("|", r"\|")
+        lines.append(f"| `{name}` | {row['rows']:.0f} | {' | '.join(f'{row[name]:.2f}' for name in shown)} |")
     return "\n".join(lines)
 
 

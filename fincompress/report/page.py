@@ -7,9 +7,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from fincompress.benchmark.flips import KINDS
-from fincompress.core.groups import MOST_GROUPS
 from fincompress.report import tables
 from fincompress.report.figures.style import INK
+from fincompress.report.groups import largest_counts
 from fincompress.report.headline import ladder
 from fincompress.report.results import Results
 from fincompress.report.templating import template
@@ -63,16 +63,8 @@ def render(
         sentences=sentences,
         labels=labels,
         data=data,
-        sources=_largest(data["sources"]["test"]),
+        sources=largest_counts(data["sources"]["test"]),
     )
-
-
-def _largest(counts: dict[str, int]) -> dict[str, int]:
-    """The largest of many sources, and how many rows the others have."""
-    if len(counts) <= MOST_GROUPS:
-        return counts
-    kept = dict(sorted(counts.items(), key=lambda item: -item[1])[:MOST_GROUPS])
-    return {**kept, f"{len(counts) - MOST_GROUPS} others": sum(counts.values()) - sum(kept.values())}
 
 
 def _cells(results: Results, columns: tables.Columns) -> dict:

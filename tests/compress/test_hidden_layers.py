@@ -25,10 +25,9 @@ from fincompress.compress.hidden_layers import (
     intermediate_objective,
     intermediates,
     layer_map,
-    model_inputs,
     teacher_targets,
 )
-from fincompress.compress.soft_labels import hinton_loss
+from fincompress.compress.soft_labels import hinton_loss, model_inputs
 from fincompress.compress.student import build_student
 from fincompress.core.errors import InputError
 from fincompress.core.sections import IkdParams, StudentParams

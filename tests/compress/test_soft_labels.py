@@ -6,6 +6,7 @@ import pytest
 import torch
 from conftest import LABELS, make_checkpoint
 from scipy.special import log_softmax, softmax
+from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional
 
 from fincompress.compress.soft_labels import add_teacher_logits, hinton_loss, soft_label_objective
@@ -14,6 +15,7 @@ from fincompress.core.errors import InputError
 from fincompress.core.sections import StudentParams
 from fincompress.networks.batches import NO_LABEL, tokenise
 from fincompress.networks.checkpoints import load_model, load_tokenizer
+from fincompress.networks.training import balanced_weights
 
 TEXTS = ["Profit rose.", "The firm said that sales of its older machines fell in every region last year.", "Up"]
 
@@ -169,3 +171,14 @@ def test_objective_reads_the_batch_and_leaves_it_whole(checkpoint):
     loss, outputs = soft_label_objective(4.0, 0.5)(student, batch)
     assert loss == hinton_loss(outputs.logits, batch["teacher_logits"], batch["labels"], 4.0, 0.5)
     assert set(batch) == names
+
+
+def test_balanced_classes_weigh_as_scikit_learn_weighs_them(batch):
+    student, _, labels = batch
+    counts = np.bincount(labels, minlength=3)
+    expected = len(labels) / (np.count_nonzero(counts) * counts)
+    weights = balanced_weights([*labels.tolist(), NO_LABEL], 3)
+    assert weights.numpy() == pytest.approx(compute_class_weight("balanced", classes=np.arange(3), y=labels))
+    losses = -log_softmax(student, axis=1)[np.arange(7), labels] * expected[labels]
+    found = hinton_loss(*map(torch.tensor, batch), 4.0, 0.0, weights.double())
+    assert found.item() == pytest.approx(losses.mean(), rel=1e-6)

@@ -13,7 +13,8 @@ from fincompress.core.groups import MOST_GROUPS, OTHERS, largest
 from fincompress.networks.scores import breakdown, macro_f1
 from fincompress.report.figures.quality import confusion_matrices, f1_by_group
 from fincompress.report.figures.style import STYLE
-from fincompress.report.page import _largest, svg
+from fincompress.report.groups import largest_counts
+from fincompress.report.page import svg
 
 LABELS = [f"intent number {number}" for number in range(77)]
 DPI, MOST_PIXELS = 110, 65_536
@@ -89,9 +90,9 @@ def test_labels_without_rows_keep_their_place_where_there_are_few():
 
 def test_the_page_lists_the_largest_sources():
     counts = {f"s{number}": number for number in range(30)}
-    listed = _largest(counts)
+    listed = largest_counts(counts)
     assert list(listed)[:2] == ["s29", "s28"] and listed["10 others"] == sum(range(10))
-    assert _largest({"a": 1}) == {"a": 1}
+    assert largest_counts({"a": 1}) == {"a": 1}
 
 
 def test_intervals_of_many_labels_take_seconds():

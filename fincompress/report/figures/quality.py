@@ -82,7 +82,8 @@ def confusion_matrices(predictions: pd.DataFrame, labels: list[str]) -> Figure:
 def f1_by_group(breakdown: pd.DataFrame, variants: list[str], group: str) -> Figure:
     """F1 of every variant by class (of that class), or by source, sentence length or phenomenon (macro F1).
 
-    Lengths keep their order; for the others, what is hardest for the first variant comes first.
+    Lengths keep their order; for the others, what is hardest for the first variant comes first. Of many values, the
+    `MOST_GROUPS` with the most rows are shown.
 
     Args:
         group: class, source, length or phenomenon.

@@ -100,7 +100,10 @@ def heat_map(
     colour_map: str,
     limits: tuple[float, float],
 ) -> None:
-    """A grid of coloured cells, [rows, columns], each with its text in a shade that can be read on it."""
+    """A grid of coloured cells, [rows, columns], each with its text in a shade that can be read on it.
+
+    The names of more than a dozen columns, or of long ones, are turned to be read from below.
+    """
     axes.imshow(values, cmap=colour_map, vmin=limits[0], vmax=limits[1], aspect="auto")
     dark = matplotlib.colormaps[colour_map]
     for row, column in np.ndindex(*np.shape(values)):
