@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fincompress.core import stage
+from fincompress.core.data_sections import AgNewsParams, PrepareParams
 from fincompress.core.files import write_csv, write_json
 from fincompress.core.params import load_params
-from fincompress.core.sections import AgNewsParams, PrepareParams
 from fincompress.data.readers import COLUMNS
 from fincompress.data.sources import read_source
 from fincompress.data.splits import clean, clean_own_splits, own_splits, split, split_training, summarise, without

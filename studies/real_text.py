@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 
 from fincompress.benchmark.significance import bootstrap_intervals
+from fincompress.core.data_sections import PrepareParams
 from fincompress.core.errors import InputError
 from fincompress.core.params import current_pipeline, load_params
 from fincompress.core.runtimes import FLOOR
-from fincompress.core.sections import EvaluateParams, PrepareParams, ShipParams
+from fincompress.core.sections import EvaluateParams, ShipParams
 from fincompress.core.variants import saved_variants
 from fincompress.data.financial import FIQA, PHRASEBANK, read_fiqa, read_phrasebank
 from fincompress.data.further import unseen

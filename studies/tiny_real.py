@@ -19,6 +19,7 @@ from sklearn.model_selection import StratifiedKFold, train_test_split
 from fincompress.benchmark.machine import environment
 from fincompress.benchmark.seeds import FINISHED, run_stages
 from fincompress.benchmark.significance import bootstrap_intervals
+from fincompress.core.data_sections import AgNewsParams, PrepareParams
 from fincompress.core.errors import InputError
 from fincompress.core.files import write_csv, write_json
 from fincompress.core.params import load_params
@@ -27,12 +28,10 @@ from fincompress.core.scratch import kept_folder
 from fincompress.core.sections import (
     AG_NEWS_LABELS,
     FINANCIAL_LABELS,
-    AgNewsParams,
     AugmentParams,
     BenchmarkParams,
     EvaluateParams,
     IkdParams,
-    PrepareParams,
     PtqParams,
     SoftLabelParams,
     StudentParams,

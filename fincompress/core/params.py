@@ -16,18 +16,17 @@ from pydantic import Field, ValidationError, create_model, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from fincompress.core.data_sections import AgNewsParams, PrepareParams
 from fincompress.core.errors import InputError
 from fincompress.core.processes import processes
 from fincompress.core.registry import PIPELINES, Pipeline
 from fincompress.core.sections import (
     AG_NEWS_LABELS,
     FINANCIAL_LABELS,
-    AgNewsParams,
     AugmentParams,
     BenchmarkParams,
     EvaluateParams,
     PlotsParams,
-    PrepareParams,
     PtqParams,
     ReportParams,
     Section,

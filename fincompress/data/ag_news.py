@@ -11,9 +11,10 @@ from pathlib import Path
 import pandas as pd
 
 from fincompress.core import hub
+from fincompress.core.data_sections import AgNewsParams, FilesParams
 from fincompress.core.errors import InputError
 from fincompress.core.files import checksums
-from fincompress.core.sections import AG_NEWS_LABELS, AgNewsParams, FilesParams
+from fincompress.core.sections import AG_NEWS_LABELS
 from fincompress.data.readers import COLUMNS, read_files
 
 SOURCE = "ag_news"

@@ -16,9 +16,10 @@ from typing import Any
 import pandas as pd
 
 from fincompress.core import hub
+from fincompress.core.data_sections import FiqaParams, PhrasebankParams
 from fincompress.core.errors import InputError
 from fincompress.core.files import checksums
-from fincompress.core.sections import FINANCIAL_LABELS, FiqaParams, PhrasebankParams
+from fincompress.core.sections import FINANCIAL_LABELS
 from fincompress.data.prepared import normalise
 from fincompress.data.tables import without_surrogates
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from fincompress.core.data_sections import FilesParams
 from fincompress.core.errors import InputError
-from fincompress.core.sections import FilesParams
 from fincompress.data.prepared import SPLITS, normalise, read_split
 from fincompress.data.readers import read_files
 from fincompress.data.tables import cell_text, read_rows

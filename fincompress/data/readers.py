@@ -11,7 +11,7 @@ from fincompress.data.tables import SUFFIXES, cell_text, read_rows
 if TYPE_CHECKING:  # serving reads rows without either
     import pandas as pd
 
-    from fincompress.core.sections import FilesParams
+    from fincompress.core.data_sections import FilesParams
 
 COLUMNS = ["id", "text", "label", "source", "phenomenon"]
 SPLIT_NAMES = {"train": "train", "val": "val", "test": "test", "valid": "val", "validation": "val", "dev": "val"}

@@ -9,7 +9,8 @@ from importlib import resources
 
 import pandas as pd
 
-from fincompress.core.sections import AG_NEWS_LABELS, FINANCIAL_LABELS, AgNewsParams, PrepareParams
+from fincompress.core.data_sections import AgNewsParams, PrepareParams
+from fincompress.core.sections import AG_NEWS_LABELS, FINANCIAL_LABELS
 from fincompress.data import ag_news, financial
 from fincompress.data.readers import COLUMNS, read_files
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from fincompress.core.data_sections import AgNewsParams, PrepareParams
 from fincompress.core.errors import InputError
-from fincompress.core.sections import AgNewsParams, PrepareParams
 from fincompress.data.prepared import SPLITS, normalise
 
 

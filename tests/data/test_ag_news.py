@@ -5,8 +5,9 @@ import json
 import pandas as pd
 import pytest
 
+from fincompress.core.data_sections import AgNewsParams
 from fincompress.core.errors import InputError
-from fincompress.core.sections import AG_NEWS_LABELS, AgNewsParams
+from fincompress.core.sections import AG_NEWS_LABELS
 from fincompress.data.ag_news import mend, read_ag_news
 from fincompress.data.prepared import normalise
 from fincompress.data.sources import read_source

@@ -8,9 +8,10 @@ from conftest import ROOT
 from phrasebank_archive import archive
 
 from fincompress.benchmark.origins import TRAINED_ON
+from fincompress.core.data_sections import FiqaParams, PhrasebankParams
 from fincompress.core.errors import InputError
 from fincompress.core.params import checked_params
-from fincompress.core.sections import FINANCIAL_LABELS, FiqaParams, PhrasebankParams
+from fincompress.core.sections import FINANCIAL_LABELS
 from fincompress.data import financial
 from fincompress.data.financial import FIQA, PHRASEBANK, read_financial, read_fiqa, read_phrasebank
 from fincompress.data.prepared import normalise

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from table_files import SUFFIXES, WRITERS, broken, tables, texts, write
 
+from fincompress.core.data_sections import FilesParams
 from fincompress.core.errors import InputError
-from fincompress.core.sections import FilesParams
 from fincompress.data.further import read_unlabelled
 from fincompress.data.readers import read_files
 

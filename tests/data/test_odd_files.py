@@ -6,8 +6,8 @@ from conftest import ROOT
 from ruamel.yaml import YAML
 from test_fuzz import params
 
+from fincompress.core.data_sections import PhrasebankParams, PrepareParams
 from fincompress.core.errors import InputError
-from fincompress.core.sections import PhrasebankParams, PrepareParams
 from fincompress.data.financial import read_phrasebank
 from fincompress.data.further import read_unlabelled
 from fincompress.data.readers import read_files

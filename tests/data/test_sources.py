@@ -5,8 +5,8 @@ import json
 import pandas as pd
 import pytest
 
+from fincompress.core.data_sections import FilesParams
 from fincompress.core.errors import InputError
-from fincompress.core.sections import FilesParams
 from fincompress.data.readers import COLUMNS, read_files
 from fincompress.data.sources import read_embedded
 

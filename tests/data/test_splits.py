@@ -6,9 +6,9 @@ from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fincompress.core.data_sections import PrepareParams
 from fincompress.core.errors import InputError
 from fincompress.core.params import checked_params
-from fincompress.core.sections import PrepareParams
 from fincompress.data.prepared import SPLITS, normalise
 from fincompress.data.readers import COLUMNS
 from fincompress.data.splits import clean, split, summarise
