@@ -2,11 +2,20 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PlainValidator, model_validator
 
 from fincompress.core.sections import Name, Section
 
-Column = Annotated[int, Field(ge=0)] | Name
+
+def _column(value: object) -> str | int:
+    is_name = isinstance(value, str) and value != ""
+    is_place = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    if isinstance(value, str | int) and (is_name or is_place):
+        return value
+    raise ValueError(f"expected the name of a column, or its place from 0 (got {value!r})")
+
+
+Column = Annotated[str | int, PlainValidator(_column)]  # a union would report what is wrong for each of its members
 """A column of a table by its name, or by its place where the table has no header."""
 
 
