@@ -27,7 +27,7 @@ class Needs:
 
     seed: int
     augment: AugmentParams
-    transfer: Annotated[list[str], Key("kd.transfer")]
+    transfer: Annotated[str, Key("kd.transfer")]
 
 
 def main(
@@ -54,7 +54,7 @@ def main(
         ],
         ignore_index=True,
     )
-    with scratch_folder("augment", vars(params), [data, folder, *map(Path, params.transfer)]) as scratch:
+    with scratch_folder("augment", vars(params), [data, folder, Path(params.transfer)]) as scratch:
         found = answers(tokenise(texts[["text"]], [], tokenizer), teacher, tokenizer, scratch.folder)
         with atomic_folder(models / "augmented") as out:
             write_csv(out / "texts.csv", texts)

@@ -35,7 +35,7 @@ class Needs:
     seed: int
     student: StudentParams
     ikd: IkdParams
-    transfer: Annotated[list[str], Key("kd.transfer")]
+    transfer: Annotated[str, Key("kd.transfer")]
 
 
 def main(
@@ -60,7 +60,7 @@ def main(
     add_projections(student, original.config.hidden_size, len(ours.states))
     train_set, val_set = (tokenise(read_split(data, name), labels, tokenizer) for name in ("train", "val"))
     train_set = add_unlabelled(train_set, read_transfer(params.transfer, data), tokenizer)
-    inputs = [data, teacher, *map(Path, params.transfer)]
+    inputs = [data, teacher, Path(params.transfer)]
     with scratch_folder("ikd", {**vars(params), **origin}, inputs) as scratch:
         train_set, targets = teacher_targets(train_set, original, tokenizer, theirs, scratch.folder / "targets")
         summary = train(

@@ -43,7 +43,7 @@ def main(
     train_set, val_set = (tokenise(read_split(data, name), labels, tokenizer) for name in ("train", "val"))
     train_set = add_unlabelled(train_set, read_transfer(params.kd.transfer, data), tokenizer)
     train_set = add_teacher_logits(train_set, load_model(str(teacher)), tokenizer)
-    inputs = [data, teacher, *map(Path, params.kd.transfer)]
+    inputs = [data, teacher, Path(params.kd.transfer)]
     with scratch_folder("kd", {**vars(params), **origin}, inputs) as scratch:
         summary = train(
             student,

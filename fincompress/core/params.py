@@ -100,14 +100,13 @@ class AnyParams(Section):
     @model_validator(mode="after")
     def _no_input_is_in_an_output(self):
         teacher = getattr(self, PIPELINES[self.pipeline].reference)
-        named = {"evaluate.extra": self.evaluate.extra, "teacher.checkpoint": [teacher.checkpoint]}
+        named = {"evaluate.extra": self.evaluate.extra, "teacher.checkpoint": teacher.checkpoint}
         if isinstance(self, SideBySideParams):
-            named |= {"kd.transfer": self.kd.transfer, "prepare.files.path": [self.prepare.files.path]}  # type: ignore[attr-defined]
-        for key, paths in named.items():
-            for path in paths:
-                inside = os.path.relpath(os.path.realpath(path), os.path.realpath(".")).split(os.sep)[0]
-                if inside in _OUTPUTS and (key != "teacher.checkpoint" or Path(path).exists()):
-                    raise ValueError(f"{key}: {path} is in {inside}/, which DVC empties; move it out of there")
+            named |= {"kd.transfer": self.kd.transfer, "prepare.files.path": self.prepare.files.path}  # type: ignore[attr-defined]
+        for key, path in named.items():
+            inside = os.path.relpath(os.path.realpath(path), os.path.realpath(".")).split(os.sep)[0]
+            if inside in _OUTPUTS and (key != "teacher.checkpoint" or Path(path).exists()):
+                raise ValueError(f"{key}: {path} is in {inside}/, which DVC empties; move it out of there")
         return self
 
     @model_validator(mode="after")

@@ -5,12 +5,23 @@ Types are strict: a quoted number, an unknown key or a value out of range is an 
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(min_length=1)]
 Importance = Literal["entropy", "attention", "magnitude", "gradient", "fisher", "random"]
 """How heads are scored before the least important go."""
+
+
+def _path(value: object) -> str:
+    if isinstance(value, str) and value:
+        return value
+    lists = "; put several files into one folder, and name that" if isinstance(value, list) else ""
+    raise ValueError(f"expected the path of a file or a folder{lists} (got {value!r})")
+
+
+InputPath = Annotated[str, PlainValidator(_path)]
+"""A file or folder that DVC tracks, which must be there; a folder without data says nothing."""
 FINANCIAL_LABELS = ["negative", "neutral", "positive"]
 """Labels of the embedded corpus and of the financial data sets, in id order."""
 AG_NEWS_LABELS = ["World", "Sports", "Business", "Sci/Tech"]
@@ -82,7 +93,7 @@ class SoftLabelParams(TrainingParams):
 class KdParams(SoftLabelParams):
     """The `kd` stage; `ikd` reads `transfer` too."""
 
-    transfer: list[Name]
+    transfer: InputPath
 
 
 class IkdParams(SoftLabelParams):
@@ -205,7 +216,7 @@ class BenchmarkParams(Section):
 class EvaluateParams(Section):
     """How `benchmark` judges predictions, and what it scores besides the test split."""
 
-    extra: list[Name]
+    extra: InputPath
     opposite_labels: Annotated[list[Name], Field(min_length=2, max_length=2)] | None
     bootstrap_resamples: Annotated[int, Field(ge=100)]
 

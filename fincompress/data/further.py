@@ -13,21 +13,43 @@ from fincompress.core.data_sections import FilesParams
 from fincompress.core.errors import InputError
 from fincompress.data.prepared import SPLITS, normalise, read_split
 from fincompress.data.readers import read_files
-from fincompress.data.tables import cell_text, read_rows
+from fincompress.data.tables import SUFFIXES, cell_text, read_rows
+
+TEXTS = (".txt", *SUFFIXES)
+"""What files of unlabelled texts end with."""
 
 
-def read_transfer(files: list[str], data: Path) -> pd.DataFrame:
-    """Every text in `files` that is not in the splits in `data`: a frame with one column, `text`.
+def _files(path: str, suffixes: tuple[str, ...], key: str) -> list[Path]:
+    """The file of this path, or the files in the folder, which may hold none.
+
+    Raises:
+        InputError: there is nothing.
+    """
+    given = Path(path)
+    if given.is_dir():
+        found = (file for file in given.rglob("*") if file.suffix.lower() in suffixes and file.is_file())
+        return sorted(file for file in found if not file.name.startswith("."))
+    if given.is_file():
+        return [given]
+    raise InputError(f"{path}: not found ({key})")
+
+
+def read_transfer(path: str, data: Path) -> pd.DataFrame:
+    """Every text in a file, or in the files of a folder, that is not in the splits in `data`.
+
+    Returns:
+        One column, `text`; no rows if the folder holds no files.
 
     Raises:
         InputError: a file cannot be used, or holds nothing new.
     """
+    files = _files(path, TEXTS, "kd.transfer")
     if not files:
         return pd.DataFrame({"text": []})
-    texts = list({normalise(text): text for file in files for text in read_unlabelled(Path(file))}.values())
+    texts = list({normalise(text): text for file in files for text in read_unlabelled(file)}.values())
     fresh = unseen(pd.DataFrame({"text": texts}), data)
     if fresh.empty:
-        raise InputError(f"params.yaml: kd.transfer: every text of {', '.join(files)} is in the prepared data already")
+        raise InputError(f"params.yaml: kd.transfer: every text of {path} is in the prepared data already")
     print(f"transfer: {len(fresh)} unlabelled texts; {len(texts) - len(fresh)} left out, being in the prepared data")
     return fresh
 
@@ -57,20 +79,23 @@ def read_unlabelled(file: Path, key: str = "kd.transfer", column: str = "text") 
     return texts
 
 
-def read_extra(files: list[str], labels: list[str], data: Path) -> dict[str, pd.DataFrame]:
+def read_extra(path: str, labels: list[str], data: Path) -> dict[str, pd.DataFrame]:
     """File name -> its rows (from its columns `text` and `label`) that are not in the splits in `data`.
+
+    Args:
+        path: a file, or a folder of files.
 
     Raises:
         InputError: a file cannot be used, holds nothing new, or has the same name as another.
     """
     frames: dict[str, pd.DataFrame] = {}
-    for file in files:
-        name = Path(file).stem
+    for file in _files(path, SUFFIXES, "evaluate.extra"):
+        name = file.stem
         if name in frames:
             raise InputError(f"params.yaml: evaluate.extra: two files are called {name}; rename one")
         if name in SPLITS:
             raise InputError(f"params.yaml: evaluate.extra: {file}: {name} is the name of a split; rename it")
-        frames[name] = unseen(read_labelled(file, labels, lambda _: "evaluate.extra"), data)
+        frames[name] = unseen(read_labelled(str(file), labels, lambda _: "evaluate.extra"), data)
         if frames[name].empty:
             raise InputError(f"{file}: every text is in the prepared data already (evaluate.extra)")
     return frames

@@ -350,7 +350,7 @@ def test_gains_of_compression_and_runtime_are_told_apart(tmp_path):
     ]
     rows = pd.DataFrame({"label": ["a", "b", "b", "a"]})
     parameters = {"teacher": 10, "kd": 5, "qat": 5, "bag_of_words": 1}
-    evaluate = EvaluateParams(extra=[], opposite_labels=["a", "b"], bootstrap_resamples=100)
+    evaluate = EvaluateParams(extra="inputs/extra", opposite_labels=["a", "b"], bootstrap_resamples=100)
     splits, operations = {"val": rows, "test": rows}, {"kd_ort_int8": 1_800_000_000}
     table = variant_metrics(variants, hand_made(medians), splits, parameters, operations, evaluate, seed=0)
     for ending in ("", "_padded"):

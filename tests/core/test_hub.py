@@ -219,7 +219,7 @@ def test_make_finbert_trains_from_downloads_and_marks_what_finbert_has_seen(fres
     """As far as both students: what the tables make of origins is tested beside them."""
     project = fresh_project.copy(tmp_path / "project")
     (project.root / "tiny/headlines.txt").write_text("\n".join(f"Shares of company {n} fall" for n in range(40)))
-    chosen = "-S student.init=tiny/encoder -S kd.transfer=[tiny/headlines.txt] kd ikd"
+    chosen = "-S student.init=tiny/encoder -S kd.transfer=tiny/headlines.txt kd ikd"
     changes = environment(hub, tmp_path / "home")
     run, results = project.make(
         "finbert", "--dry-run", "--no-print-directory", f"SET={chosen}", environment=changes

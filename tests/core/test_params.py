@@ -67,8 +67,13 @@ def test_only_the_sections_asked_for_can_be_read():
         ("prepare.files.labels", ["one"], "prepare.files.labels: List should have at least 2 items"),
         ("prepare.files.labels", ["Up", "up"], "labels must differ"),
         ("prepare.split.val", 0.9, "val + test must be below 1"),
-        ("kd.transfer", ["data/own.txt"], "kd.transfer: data/own.txt is in data/, which DVC empties"),
-        ("evaluate.extra", ["plots/own.csv"], "evaluate.extra: plots/own.csv is in plots/"),
+        ("kd.transfer", "data/own.txt", "kd.transfer: data/own.txt is in data/, which DVC empties"),
+        (
+            "kd.transfer",
+            ["a.txt", "b.txt"],
+            "kd.transfer: expected the path of a file or a folder; put several files into",
+        ),
+        ("evaluate.extra", "plots/own.csv", "evaluate.extra: plots/own.csv is in plots/"),
         ("prepare.files.path", "./models/../data/own.csv", "is in data/, which DVC empties"),
         ("prepare.source", "hub", "prepare.source: Input should be 'embedded', 'files' or 'financial' (got 'hub')"),
         ("student.attention_heads", 7, "attention_heads (7) must divide hidden_size (384)"),
@@ -165,11 +170,11 @@ def test_needs_are_read_from_the_keys_that_they_name(write):
     class Needs:
         seed: int
         own: Annotated[TeacherParams, Key("{section}")]
-        transfer: Annotated[list[str], Key("kd.transfer")]
+        transfer: Annotated[str, Key("kd.transfer")]
 
     assert keys_of(Needs, "teacher") == {"seed": "seed", "own": "teacher", "transfer": "kd.transfer"}
-    params = load_params(Needs, "teacher", path=write({"kd.transfer": ["news.txt"]}))
-    assert (params.own.checkpoint, params.transfer) == ("minilm", ["news.txt"])
+    params = load_params(Needs, "teacher", path=write({"kd.transfer": "news.txt"}))
+    assert (params.own.checkpoint, params.transfer) == ("minilm", "news.txt")
     with pytest.raises(InputError, match="a pipeline of kind side_by_side has no section baseline"):
         load_params(Needs, "baseline", path=write({}))
 

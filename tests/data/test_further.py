@@ -27,9 +27,11 @@ def data(tmp_path):
 def test_transfer_texts_join_the_training_rows_without_a_label(checkpoint, data, tmp_path):
     tokenizer = load_tokenizer(str(checkpoint))
     train_set = tokenise(pd.read_csv(data / "train.csv"), LABELS, tokenizer)
-    (tmp_path / "a.txt").write_text("Profit doubled.\n\n  THE board   met. \nCosts ran away.\n")
-    (tmp_path / "b.csv").write_text("date,text\n2020,Profit  doubled.\n2020,Nothing new\n")
-    fresh = read_transfer([str(tmp_path / "a.txt"), str(tmp_path / "b.csv")], data)
+    (tmp_path / "texts/b").mkdir(parents=True)
+    (tmp_path / "texts/README.md").write_text("What the folder is for.")
+    (tmp_path / "texts/a.txt").write_text("Profit doubled.\n\n  THE board   met. \nCosts ran away.\n")
+    (tmp_path / "texts/b/b.csv").write_text("date,text\n2020,Profit  doubled.\n2020,Nothing new\n")
+    fresh = read_transfer(str(tmp_path / "texts"), data)
     joined = add_unlabelled(train_set, fresh, tokenizer)
     assert joined["labels"] == [LABELS.index("positive"), NO_LABEL, NO_LABEL, NO_LABEL]
     expected = tokenizer(["Sales rose.", "Profit doubled.", "Costs ran away.", "Nothing new"])["input_ids"]
@@ -37,8 +39,11 @@ def test_transfer_texts_join_the_training_rows_without_a_label(checkpoint, data,
     assert joined.column_names == train_set.column_names
 
 
-def test_no_files_leave_the_training_rows_as_they_are(data):
-    assert add_unlabelled("rows", read_transfer([], data), None) == "rows"
+def test_a_folder_without_files_leaves_the_training_rows_as_they_are_and_scores_nothing(data, tmp_path):
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts/README.md").write_text("What the folder is for.")
+    assert add_unlabelled("rows", read_transfer(str(tmp_path / "texts"), data), None) == "rows"
+    assert read_extra(str(tmp_path / "texts"), LABELS, data) == {}
 
 
 @pytest.mark.parametrize("suffix", [".txt", ".csv", ".tsv", ".jsonl", ".parquet"])
@@ -76,35 +81,35 @@ def test_a_bad_file_is_named(tmp_path, name, content, message):
 def test_nothing_new_is_an_error(data, tmp_path):
     (tmp_path / "a.txt").write_text("sales  ROSE.\n")
     with pytest.raises(InputError, match=r"kd\.transfer: every text of .*a\.txt is in the prepared data"):
-        read_transfer([str(tmp_path / "a.txt")], data)
+        read_transfer(str(tmp_path / "a.txt"), data)
 
 
 def test_an_extra_set_keeps_what_the_splits_do_not_hold(data, tmp_path):
     (tmp_path / "tweets.csv").write_text("text,label\nUp we go,positive\nSALES fell.,negative\n")
-    extra = read_extra([str(tmp_path / "tweets.csv")], LABELS, data)
+    extra = read_extra(str(tmp_path / "tweets.csv"), LABELS, data)
     assert extra["tweets"][["text", "label"]].to_numpy().tolist() == [["Up we go", "positive"]]
 
 
 @pytest.mark.parametrize(
-    ("files", "message"),
+    ("path", "message"),
     [
-        (["none.csv"], r"none\.csv: not found \(evaluate\.extra\)"),
-        (["bad.csv"], r"line 2: unknown label 'great'; evaluate\.extra has negative, neutral, positive"),
-        (["known.csv"], r"every text is in the prepared data already"),
-        (["test.csv"], r"test is the name of a split"),
-        (["fine.csv", "again/fine.csv"], r"two files are called fine"),
+        ("none.csv", r"none\.csv: not found \(evaluate\.extra\)"),
+        ("bad.csv", r"line 2: unknown label 'great'; evaluate\.extra has negative, neutral, positive"),
+        ("known.csv", r"every text is in the prepared data already"),
+        ("test.csv", r"test is the name of a split"),
+        ("both", r"two files are called fine"),
     ],
 )
-def test_an_extra_set_that_cannot_be_scored_is_named(data, tmp_path, monkeypatch, files, message):
+def test_an_extra_set_that_cannot_be_scored_is_named(data, tmp_path, monkeypatch, path, message):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "again").mkdir()
+    (tmp_path / "both/again").mkdir(parents=True)
     for name, row in {
         "bad": "A,great",
         "known": "Sales rose.,positive",
         "test": "A,positive",
-        "fine": "A,positive",
-        "again/fine": "B,positive",
+        "both/fine": "A,positive",
+        "both/again/fine": "B,positive",
     }.items():
         (tmp_path / f"{name}.csv").write_text(f"text,label\n{row}\n")
     with pytest.raises(InputError, match=message):
-        read_extra(files, LABELS, data)
+        read_extra(path, LABELS, data)

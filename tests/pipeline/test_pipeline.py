@@ -146,7 +146,7 @@ def test_an_experiment_on_a_network_trains_it_alone_and_shows_its_score(project,
 def test_experiment_reruns_what_reads_the_key_and_reverting_restores_training_but_measures_again(project):
     project.measure_only("kd", "kd_ort_int8")
     (project.root / "tiny/tweets.csv").write_text("text,label\nProfit warning,negative\nProfit soars,positive\n")
-    project.set_param("evaluate.extra", ["tiny/tweets.csv"])
+    project.set_param("evaluate.extra", "tiny/tweets.csv")
     trained = {name: _checksum(project, f"models/{name}/model.safetensors") for name in ("kd", "ikd")}
     samples = _checksum(project, "plots/tables/latency_samples.csv")
     before = quality(project)

@@ -64,11 +64,11 @@ def copy(tmp_path, monkeypatch) -> Path:
 def test_own_files_are_read_where_they_lie(copy):
     (copy / "mine").mkdir()
     (copy / "mine/rows.csv").write_text("text,label\n")
-    own = "prepare:\n  source: files\nkd:\n  transfer: [mine/rows.csv, mine/none.txt]\n"
+    own = "prepare:\n  source: files\nkd:\n  transfer: mine\n"
     (copy / "changes.yaml").write_text(own)
     prepare_folder(copy / "quick", copy / "changes.yaml")
     params = checked_params(copy / "quick/params.yaml")
-    assert params.kd.transfer == [str(copy / "mine/rows.csv"), "mine/none.txt"]
+    assert (params.kd.transfer, params.evaluate.extra) == (str(copy / "mine"), str(copy / "inputs/extra"))
     assert params.prepare.files.path == "fincompress/data/corpus/sentences.csv", "copied with the code"
 
 
