@@ -8,6 +8,8 @@ from fincompress.core.errors import InputError
 from fincompress.core.files import read_json
 
 SPLITS = ("train", "val", "test")
+FILES = {*(f"{name}.csv" for name in SPLITS), "labels.json"}
+"""What the folder of prepared data holds, and nothing else."""
 
 
 def read_labels(data: Path) -> list[str]:
@@ -34,3 +36,14 @@ def _existing(path: Path) -> Path:
 def normalise(text: str) -> str:
     """A text in the form that decides whether two are the same: casefolded, whitespace collapsed."""
     return " ".join(text.split()).casefold()
+
+
+def check_own(data: Path) -> None:
+    """Refuse to fill a folder with files that `prepare` did not make: they would count as its output.
+
+    Raises:
+        InputError: names one.
+    """
+    others = sorted(path.relative_to(data).as_posix() for path in data.rglob("*") if path.name not in FILES)
+    if others:
+        raise InputError(f"{data / others[0]}: not made by `prepare`, whose output {data}/ is; move it elsewhere")

@@ -13,6 +13,7 @@ from fincompress.core.data_sections import AgNewsParams, PrepareParams
 from fincompress.core.sections import AG_NEWS_LABELS, FINANCIAL_LABELS
 from fincompress.data import ag_news, financial
 from fincompress.data.readers import COLUMNS, read_files
+from fincompress.data.splits import clean, clean_own_splits, own_splits, split, split_training, without
 
 
 @dataclass(frozen=True)
@@ -47,3 +48,23 @@ def read_embedded() -> pd.DataFrame:
     with resources.as_file(resources.files("fincompress") / "data" / "corpus" / "sentences.csv") as path:
         frame = pd.read_csv(path, dtype=str)
     return frame.rename(columns={"style": "source"})[COLUMNS]
+
+
+def divide(
+    source: Source, params: PrepareParams | AgNewsParams, seed: int
+) -> tuple[dict[str, pd.DataFrame], dict[str, int]]:
+    """The rows of a source cleaned and split as params say, or as they come.
+
+    Returns:
+        The splits by name, and how many rows were dropped and why (see `splits.clean`).
+    """
+    if isinstance(params, PrepareParams) and params.own_splits:
+        frame, dropped = clean_own_splits(source.rows)
+        return own_splits(frame, source.labels, params.max_rows, seed), dropped
+    frame, dropped = clean(source.rows)
+    if isinstance(params, PrepareParams):
+        return split(frame, source.labels, params, seed), dropped
+    assert source.test is not None, "AG News comes with its test rows"
+    training = without(frame, source.test)
+    dropped["in_test"] = len(frame) - len(training)
+    return {**split_training(training, source.labels, params, seed), "test": source.test}, dropped

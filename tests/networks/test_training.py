@@ -51,6 +51,36 @@ def test_training_stops_when_patience_ends(parts, tmp_path):
     assert summary["epochs"] == 2 and summary["best_epoch"] == 1
 
 
+def test_balanced_classes_change_nothing_where_labels_are_even_and_help_a_rare_one_where_not(checkpoint, tmp_path):
+    frame = few_rows(24)
+    rare = frame[frame["label"] == LABELS[0]].iloc[:2]
+    uneven = pd.concat([frame[frame["label"] != LABELS[0]], rare])
+
+    def trained(rows: pd.DataFrame, name: str, **changes) -> torch.Tensor:
+        """The mean probability of the rare label on the rows that have it."""
+        model, tokenizer = load_for_labels(str(checkpoint), LABELS, max_length=48)
+        torch.manual_seed(0)
+        train_set, val_set = (tokenise(part, LABELS, tokenizer) for part in (rows, frame.iloc[1::3]))
+        folders = {"scratch": tmp_path / name, "curves": tmp_path / f"{name}-curves"}
+        train(
+            model,
+            tokenizer,
+            train_set,
+            val_set,
+            params(epochs=3, patience=3, learning_rate=1e-3, **changes),
+            seed=1,
+            **folders,
+        )
+        inputs = tokenizer(rare["text"].tolist(), padding=True, truncation=True, return_tensors="pt")
+        with torch.inference_mode():
+            return model(**inputs).logits.softmax(dim=-1)[:, 0].mean()
+
+    torch.testing.assert_close(
+        trained(frame, "even"), trained(frame, "even-balanced", class_weights="balanced"), rtol=1e-5, atol=1e-6
+    )
+    assert trained(uneven, "balanced", class_weights="balanced") > trained(uneven, "plain")
+
+
 @pytest.mark.parametrize(
     ("gpu", "native", "expected"),
     [(False, False, (False, False)), (True, False, (False, True)), (True, True, (True, False))],
