@@ -100,12 +100,15 @@ class AnyParams(Section):
     @model_validator(mode="after")
     def _no_input_is_in_an_output(self):
         teacher = getattr(self, PIPELINES[self.pipeline].reference)
-        named = {"evaluate.extra": self.evaluate.extra, "teacher.checkpoint": teacher.checkpoint}
+        checkpoint = f"{PIPELINES[self.pipeline].reference}.checkpoint"
+        named = {"evaluate.extra": self.evaluate.extra, checkpoint: teacher.checkpoint}
         if isinstance(self, SideBySideParams):
             named |= {"kd.transfer": self.kd.transfer, "prepare.files.path": self.prepare.files.path}  # type: ignore[attr-defined]
+            named |= {"student.init": self.student.init}
         for key, path in named.items():
             inside = os.path.relpath(os.path.realpath(path), os.path.realpath(".")).split(os.sep)[0]
-            if inside in _OUTPUTS and (key != "teacher.checkpoint" or Path(path).exists()):
+            is_path = key not in (checkpoint, "student.init") or Path(path).exists()
+            if inside in _OUTPUTS and is_path:
                 raise ValueError(f"{key}: {path} is in {inside}/, which DVC empties; move it out of there")
         return self
 

@@ -73,6 +73,8 @@ def test_only_the_sections_asked_for_can_be_read():
             ["a.txt", "b.txt"],
             "kd.transfer: expected the path of a file or a folder; put several files into",
         ),
+        ("teacher.checkpoint", "metrics/variants", "teacher.checkpoint: metrics/variants is in metrics/"),
+        ("student.init", "plots/figures", "student.init: plots/figures is in plots/"),
         ("evaluate.extra", "plots/own.csv", "evaluate.extra: plots/own.csv is in plots/"),
         ("prepare.files.path", "./models/../data/own.csv", "is in data/, which DVC empties"),
         ("prepare.source", "hub", "prepare.source: Input should be 'embedded', 'files' or 'financial' (got 'hub')"),
