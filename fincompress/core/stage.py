@@ -9,14 +9,14 @@ from typing import Any
 import typer
 
 from fincompress.core import processes
-from fincompress.core.errors import InputError
+from fincompress.core.errors import InputError, disk_explained
 
 
 def run(command: Callable[..., None], trains: bool = False) -> None:
     """Run a stage's command line.
 
-    An :class:`InputError` is printed as one message on standard error and exits with 2; Ctrl-C exits
-    with 130 and says that the work will resume. Anything else is a bug and keeps its traceback.
+    An :class:`InputError`, and what the disk refuses, is printed as one message on standard error and exits with 2;
+    Ctrl-C exits with 130 and says that the work will resume. Anything else is a bug and keeps its traceback.
 
     Args:
         trains: the stage trains, and may do so in several processes (see `core.processes`).
@@ -32,7 +32,8 @@ def run(command: Callable[..., None], trains: bool = False) -> None:
             else:
                 # only the first GPU: if it sees several, Trainer enlarges the batches
                 os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
-            command(**options)
+            with disk_explained():
+                command(**options)
         except InputError as error:
             if processes.is_main():
                 print(f"error: {error}", file=sys.stderr)
