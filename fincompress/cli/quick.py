@@ -19,6 +19,8 @@ from fincompress.core.errors import InputError
 from fincompress.core.files import atomic_file
 
 CODE = ("fincompress", "stages")
+PATHS = ("path", "transfer", "extra")
+"""Keys of params.yaml whose values are paths, whether or not they have a slash."""
 CONFIG = "[core]\n    analytics = false\n    no_scm = true\n"
 
 
@@ -76,7 +78,7 @@ def _write_params(root: Path, target: Path, changes: Path) -> None:
             content[section][key] = value
     for holder, key in _strings(content):
         path = Path(holder[key])
-        if "/" in holder[key] and path.parts[0] not in CODE and (root / path).exists():
+        if ("/" in holder[key] or key in PATHS) and path.parts[0] not in CODE and (root / path).exists():
             holder[key] = str(root / path)
     with atomic_file(target) as path:
         yaml.dump(content, path)

@@ -23,6 +23,7 @@ MODULES = (
     "core/runtimes",
     "core/threads",
     "data/readers",
+    "data/tables",
     "networks/architectures",
     "networks/configuration",
     "runtimes/base",

@@ -55,5 +55,5 @@ def test_every_network_of_another_architecture_is_made_measured_and_in_the_table
             found = load_classifier(models / "ptq" / f"{network}{suffix}")(texts)
             same = sum(one.label == other.label for one, other in zip(exact, found, strict=True))
             assert same > 0.8 * len(texts), f"{network}{suffix}"
-    results = project.run("fincompress", "results").stdout
+    results = project.run("python", "-m", "fincompress", "results").stdout
     assert all(name in results for name in converted)
