@@ -68,7 +68,7 @@ def test_own_files_are_read_where_they_lie(copy):
     (copy / "changes.yaml").write_text(own)
     prepare_folder(copy / "quick", copy / "changes.yaml")
     params = checked_params(copy / "quick/params.yaml")
-    assert (params.kd.transfer, params.evaluate.extra) == (str(copy / "mine"), str(copy / "inputs/extra"))
+    assert (params.kd.transfer, params.evaluate.extra) == (str(copy / "mine"), str(ROOT / "inputs/extra"))
     assert params.prepare.files.path == "fincompress/data/corpus/sentences.csv", "copied with the code"
 
 
