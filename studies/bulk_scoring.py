@@ -30,7 +30,7 @@ from fincompress.core.sections import PtqParams
 from fincompress.core.threads import usable_cores
 from fincompress.data.sources import read_embedded
 from fincompress.networks.checkpoints import save
-from studies.output import add_output_options, publish
+from studies.output import add_output_options, cpu_of, publish, with_write
 
 LABELS, PIECES, GROUP = ["negative", "neutral", "positive"], 2000, 100_000
 RANDOM = "a random BERT (2 layers of 64, int8 in ONNX Runtime)"
@@ -131,7 +131,7 @@ def study(model: Path | None, rows: int) -> tuple[float, float]:
 def page(rows: int, model: str, rate: float, megabytes: float, command: str) -> str:
     """The report as Markdown."""
     machine = environment(usable_cores())
-    cpu = f"{machine['cpu']} ({', '.join(machine['vector_instructions'])}), {machine['threads']} threads"
+    cpu = f"{cpu_of(machine)}, {machine['threads']} threads"
     return "\n".join(
         [
             "# What scoring a large Parquet file costs",
@@ -162,7 +162,7 @@ def main() -> None:
         parser.error("--rows: at least 1")
     command = f"python -m studies.bulk_scoring --rows {options.rows}"
     command += f" --model {options.model}" * (options.model is not None)
-    command += f" --write {options.write}" * (options.write is not None)
+    command = with_write(command, options.write)
     if options.dry_run:
         print(f"would score {options.rows} rows, for {options.write or 'standard output'}")
         return

@@ -29,7 +29,7 @@ from fincompress.core.errors import InputError
 from fincompress.core.files import write_json
 from fincompress.data.sources import read_embedded
 from fincompress.serving.classifier import TextClassifier, load_classifier
-from studies.output import add_output_options, publish
+from studies.output import add_output_options, cpu_of, publish
 
 BATCH = 32  # texts of a request, but for the single ones
 TEXTS = 2048  # of the embedded corpus
@@ -236,7 +236,7 @@ def page(report: Report, machine: dict, threads: int, note: str | None, command:
         ("429 without Retry-After", str(over.without_retry_after), "0"),
         (f"wrong and lost answers, of {every:,}", f"{wrong} and {lost}", "0"),
     ]
-    cpu = f"{machine['cpu']} ({', '.join(machine['vector_instructions'])}), {threads} threads"
+    cpu = f"{cpu_of(machine)}, {threads} threads"
     lines = [
         "# How much the server takes",
         "",

@@ -27,7 +27,7 @@ from fincompress.data.prepared import read_split
 from fincompress.networks.checkpoints import load_model
 from fincompress.networks.scores import macro_f1
 from fincompress.runtimes.convert import as_onnx, carry, first_position_alone, fused
-from studies.output import add_output_options, publish
+from studies.output import add_output_options, cpu_of, publish, with_write
 
 PLAIN, CHOSEN = "fp32, plain operators", "the same, embeddings as codes, three numbers a byte (what `ptq` writes)"
 NO_MASK = "int8 of 7 bits, plain operators, without mask and token types"
@@ -142,7 +142,7 @@ def page(rows: list[dict], machine: dict, runs: int, command: str) -> str:
                 cells = [f"{row['size']:.1f}", f"{row['val_f1']:.3f}", f"{row['test_f1']:.3f}", str(row["changed"])]
                 cells += [f"{row['ms'][key]:.2f}" for key in titles]
                 lines.append(f"| {row['form']} | {' | '.join(cells)} |")
-    cpu = f"{machine['cpu']} ({', '.join(machine['vector_instructions'])})"
+    cpu = cpu_of(machine)
     lines += ["", f"{cpu}; onnxruntime {machine['libraries']['onnxruntime']}, torch {machine['libraries']['torch']}."]
     return "\n".join([*lines, "", f"Made by `{command}`.", ""])
 
@@ -156,7 +156,7 @@ def main() -> None:
     add_output_options(parser)
     options = parser.parse_args()
     command = f"python -m studies.onnx_export {' '.join(options.networks)} --runs {options.runs}"
-    command += f" --write {options.write}" * (options.write is not None)
+    command = with_write(command, options.write)
     try:
         params = load_params(Needs)
         if options.dry_run:

@@ -1,4 +1,4 @@
-"""What the studies share: where a page goes, and a dry run."""
+"""What the studies share: where a page goes, a dry run, and how a page says on what and by what it was made."""
 
 import argparse
 from pathlib import Path
@@ -18,3 +18,17 @@ def publish(content: str, write: Path | None) -> None:
         print(content)
     else:
         write_text(write, content)
+
+
+def cpu_of(machine: dict) -> str:
+    """The processor in words, with its vector instructions.
+
+    Args:
+        machine: of `fincompress.benchmark.machine.environment`.
+    """
+    return f"{machine['cpu']} ({', '.join(machine['vector_instructions'])})"
+
+
+def with_write(command: str, write: Path | None) -> str:
+    """A study's command line with its `--write`, as its page prints it."""
+    return command if write is None else f"{command} --write {write}"

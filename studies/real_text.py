@@ -27,7 +27,7 @@ from fincompress.report.tables import change
 from fincompress.runtimes.bag_of_words import BagOfWords
 from fincompress.runtimes.base import Classifier, predict_logits
 from fincompress.runtimes.registry import open_classifier
-from studies.output import add_output_options, publish
+from studies.output import add_output_options, publish, with_write
 
 TITLES = {PHRASEBANK: "Financial PhraseBank", FIQA: "FiQA-2018"}
 
@@ -96,7 +96,7 @@ def page(rows: list[dict], real: dict[str, pd.DataFrame], trained_on: int, resam
                 "–" if name == FLOOR else change(row["macro_f1_change"]),
             ]
         lines.append(f"| `{name}` | {' | '.join(cells)} |")
-    command = f"python -m studies.real_text{f' --write {write}' if write else ''}"
+    command = with_write("python -m studies.real_text", write)
     lines += [
         "",
         f"Made by `{command}`; `--phrasebank` and `--fiqa` name local copies of the data sets.",

@@ -38,7 +38,7 @@ from fincompress.data.sources import read_embedded
 from fincompress.networks.checkpoints import load_tokenizer, save
 from fincompress.networks.locate import locate
 from fincompress.networks.structure import remove, structure_of
-from studies.output import add_output_options, publish
+from studies.output import add_output_options, cpu_of, publish
 
 SENTENCES = 128
 HEADS, NEURONS, AMOUNT = 0.6, 0.5, 0.6  # as in recipes/distilbert-agnews
@@ -174,7 +174,7 @@ def report(name: str, table: pd.DataFrame, machine: dict, runs: int) -> str:
             f"| {row['real_ratio']:.1f} | {row['padded']:.2f} | {row['padded_ratio']:.1f} |"
         )
     libraries = ", ".join(f"{name} {version}" for name, version in machine["libraries"].items())
-    cpu = f"{machine['cpu']} ({', '.join(machine['vector_instructions'])})"
+    cpu = cpu_of(machine)
     lines += ["", f"{cpu}, {machine['threads']} threads; {libraries}.", ""]
     command = f"python -m studies.shape {name} --runs {runs} --write docs/results/{name}_shape.md"
     lines += [f"Made by `{command}`.", ""]

@@ -31,7 +31,7 @@ from fincompress.data.prepared import read_split
 from fincompress.networks.checkpoints import load_model, load_tokenizer, save
 from fincompress.networks.scores import macro_f1
 from fincompress.runtimes.convert import to_onnx
-from studies.output import add_output_options, publish
+from studies.output import add_output_options, cpu_of, publish, with_write
 from studies.shape import STUDIES
 
 BERT_BASE, TEACHER = "bert_base", "teacher"
@@ -172,9 +172,9 @@ def page(table: pd.DataFrame, machine: dict, params: Needs, write: Path | None) 
             f"| {score[0]} | {score[1]} |"
         )
     libraries = ", ".join(f"{name} {version}" for name, version in machine["libraries"].items())
-    cpu = f"{machine['cpu']} ({', '.join(machine['vector_instructions'])})"
+    cpu = cpu_of(machine)
     lines += ["", f"{cpu}, {machine['threads']} threads; {libraries}.", ""]
-    lines += [f"Made by `python -m studies.tiny_ladder{f' --write {write}' if write else ''}`.", ""]
+    lines += [f"Made by `{with_write('python -m studies.tiny_ladder', write)}`.", ""]
     return "\n".join(lines)
 
 

@@ -47,7 +47,7 @@ from fincompress.report.tables import change
 from fincompress.runtimes.bag_of_words import BagOfWords
 from fincompress.runtimes.base import Classifier, predict_logits
 from fincompress.runtimes.registry import open_classifier
-from studies.output import add_output_options, publish
+from studies.output import add_output_options, cpu_of, publish, with_write
 
 VALIDATION = 0.12
 TEACHER, STUDENT = "teacher", "tiny"
@@ -263,8 +263,8 @@ def page(lines: list[str], machine: dict, write: Path | None) -> str:
         "predictions on the same rows, averaged over seeds; ± is the standard deviation over seeds.",
         "",
     ]
-    cpu = f"{machine['cpu']} ({', '.join(machine['vector_instructions'])}), {machine['threads']} threads"
-    made = f"python -m studies.tiny_real{f' --write {write}' if write else ''}"
+    cpu = f"{cpu_of(machine)}, {machine['threads']} threads"
+    made = with_write("python -m studies.tiny_real", write)
     return "\n".join(
         [
             *head,

@@ -33,7 +33,7 @@ from fincompress.networks.batches import tokenise
 from fincompress.networks.checkpoints import load_model, load_tokenizer
 from fincompress.networks.scores import macro_f1
 from fincompress.networks.training import set_dropout, train
-from studies.output import add_output_options, publish
+from studies.output import add_output_options, publish, with_write
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def page(
         write: the file that the page is for, if any.
     """
     command = f"python -m studies.training_cost --epochs {epochs} --padded-length {padded_length}"
-    command += f" --write {write}" * (write is not None)
+    command = with_write(command, write)
     machine = environment(torch.get_num_threads())
     slow, fast = rows[0][1], rows[1][1]
     return "\n".join(
